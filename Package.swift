@@ -1,0 +1,76 @@
+// swift-tools-version: 6.2
+// The layering: a target imports only rows below it (man/sheep-architecture.7, "Layers").
+import PackageDescription
+
+let strict = Context.environment["CI"] != nil
+let settings: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("ExistentialAny"),
+    ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+
+func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: settings)
+}
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let collections: Target.Dependency = .product(name: "Collections", package: "swift-collections")
+
+let package = Package(
+    name: "sheepfold",
+    products: [
+        .executable(name: "sheep", targets: ["sheep"]),
+        .executable(name: "dog", targets: ["dog"]),
+        .executable(name: "sheep-holder", targets: ["sheep-holder"]),
+        .executable(name: "sheep-bench", targets: ["sheep-bench"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        // C: system libraries and small shims.
+        .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .target(name: "CSheep"),
+        // Row 0
+        library("Model", ["CSheep"]),
+        // Row 1
+        library("Placement", ["Model"]),
+        library("Wire", ["Model"]),
+        library("ObjectStore", ["Model", collections]),
+        // Row 2
+        library("Catalog", ["Model", "Placement", collections]),
+        // Row 3
+        library("Replication", ["Model", "Placement", "Wire", "ObjectStore", "Catalog", collections]),
+        // Row 4
+        library("Runtime", ["Model", "CSheep", logging]),
+        // Row 5
+        library("Fuse", ["Model", "CSheep", "Runtime", logging]),
+        // Row 6
+        library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
+        library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging]),
+        // Row 7
+        .executableTarget(
+            name: "sheep",
+            dependencies: [
+                "Model", "Placement", "ObjectStore", "Catalog", "Replication", "Runtime", "Fuse", "Filesystem",
+                "Admin", argumentParser, logging,
+            ], swiftSettings: settings),
+        .executableTarget(
+            name: "dog", dependencies: ["Model", "Admin", "Runtime", argumentParser], swiftSettings: settings),
+        .executableTarget(
+            name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
+        .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
+
+        tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
+        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
+        tests("Runtime", ["Model"]), tests("Fuse", ["Runtime", "Model"]),
+        tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
+    ]
+)
