@@ -1,6 +1,6 @@
 // The replicated state: cluster map, directories, volumes, snapshots, leases, settings. A plain value that only
 // `apply` changes, so that every node that applies the same log has the same state. Nothing here asks the world.
-import Collections
+import OrderedCollections
 import Model
 import Placement
 
