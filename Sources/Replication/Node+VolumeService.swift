@@ -2,6 +2,7 @@
 import Catalog
 import Model
 import ObjectStore
+import Placement
 
 extension Node: VolumeService {
     package func read(
