@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -200,3 +202,19 @@ void csheep_error_text(int code, char *text, size_t capacity) {
     strncpy(text, found, capacity - 1);
     text[capacity - 1] = 0;
 }
+
+void *csheep_map_populated(size_t count) {
+    void *bytes = mmap(NULL, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return bytes == MAP_FAILED ? NULL : bytes;
+}
+void csheep_prefault(void *bytes, size_t count) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = (uintptr_t)bytes & ~(page - 1);
+    for (uintptr_t at = start; at < (uintptr_t)bytes + count; at += page) {
+        // Adding nothing, atomically, is a write that changes no byte.
+        uintptr_t target = at < (uintptr_t)bytes ? (uintptr_t)bytes : at;
+        __atomic_fetch_add((unsigned char *)target, 0, __ATOMIC_RELAXED);
+    }
+}
+
+ssize_t csheep_random(uint64_t *value) { return getrandom(value, sizeof *value, 0); }

@@ -126,7 +126,7 @@ package enum UnixSocket {
         }
     }
 
-    /// Two connected sockets; non-blocking for a loop's use.
+    /// Two connected sockets.
     package static func pair(_ kind: SocketKind) throws(Errno) -> ConnectedPair { try ConnectedPair(kind) }
 }
 

@@ -47,6 +47,12 @@ int csheep_ignore_signal(int number);
 
 // Starts a detached thread with all signals blocked. Returns an errno value.
 int csheep_start_thread(void (*body)(void *), void *argument, const char *name);
+// getrandom of 8 bytes.
+ssize_t csheep_random(uint64_t *value);
+// Private zeroed memory with all pages present; NULL on failure.
+void *csheep_map_populated(size_t count);
+// Makes all pages of a range present and writable without changing them.
+void csheep_prefault(void *bytes, size_t count);
 // The text of an errno value, cut to `capacity`.
 void csheep_error_text(int code, char *text, size_t capacity);
 #endif
