@@ -51,7 +51,7 @@ let package = Package(
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5
-        library("Fuse", ["Model", "CSheep", "Runtime", logging]),
+        library("Fuse", ["Model", "CFuse", "CSheep"]),
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
         library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging]),
