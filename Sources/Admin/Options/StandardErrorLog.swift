@@ -20,15 +20,15 @@ package struct StandardErrorLog: LogHandler {
         set { metadata[key] = newValue }
     }
 
-    package func log(
-        level: Logger.Level, message: Logger.Message, metadata: Logger.Metadata?, source: String, file: String,
-        function: String, line: UInt
-    ) {
+    package func log(event: LogEvent) {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         let time = UInt64(max(0, now.tv_sec)) * 1_000_000_000 + UInt64(max(0, now.tv_nsec))
-        let text = format(level, message.description, metadata ?? [:], wallClock: time)
-        _ = text.withCString { fputs($0, stderr) }
+        var metadata = event.metadata ?? [:]
+        if let error = event.error { metadata["error"] = "\(error)" }
+        let text = format(event.level, event.message.description, metadata, wallClock: time)
+        // One write, so that lines of several threads do not mix. A log that cannot be written is no reason to stop.
+        _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 
     /// The line, or lines, with what ends them.

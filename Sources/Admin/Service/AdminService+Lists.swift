@@ -2,6 +2,7 @@
 // (allocated bytes) is asked one after the other, so that a list of a thousand volumes does not take the loop.
 import Catalog
 import Model
+import OrderedCollections
 import Replication
 
 /// Elements of a list in one answer line.

@@ -2,6 +2,7 @@
 // is what only the proposer can know: names as typed, and whether a volume is in use.
 import Catalog
 import Model
+import OrderedCollections
 import Replication
 
 extension AdminService {

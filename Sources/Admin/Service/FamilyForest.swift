@@ -2,6 +2,7 @@
 // damaged catalog: a volume appears once, wherever it is met first.
 import Catalog
 import Model
+import OrderedCollections
 
 struct FamilyForest {
     private let names: NamePaths

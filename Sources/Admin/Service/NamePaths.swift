@@ -2,6 +2,7 @@
 // never touches a file system (a path below our own mount would wait for ourselves).
 import Catalog
 import Model
+import OrderedCollections
 
 /// What a path stands for.
 package enum NamedThing: Equatable {
