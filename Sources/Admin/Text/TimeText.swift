@@ -25,6 +25,16 @@ package enum TimeText {
         }
     }
 
+    /// Seconds from `90`, `90s`, `10m`, `10min`, `2h`, `1d`; nil when it is no duration.
+    package static func parseDuration(_ text: String) -> UInt64? {
+        let digits = text.prefix { ("0"..."9").contains($0) }
+        let factors: [String: UInt64] = ["": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400]
+        let unit = text.dropFirst(digits.count).filter { $0 != " " }
+        guard let number = UInt64(digits), let factor = factors[String(unit)] else { return nil }
+        let (seconds, overflow) = number.multipliedReportingOverflow(by: factor)
+        return overflow ? nil : seconds
+    }
+
     private static func two(_ number: UInt64) -> String { number < 10 ? "0\(number)" : "\(number)" }
 
     /// The date `days` after 1970-01-01 (proleptic Gregorian, by eras of 400 years).
