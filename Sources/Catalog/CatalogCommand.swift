@@ -7,7 +7,8 @@ package enum CatalogCommand: Hashable, Sendable {
     case createVolume(directory: DirectoryId, name: String, size: UInt64, copies: Int?, attributes: FileAttributes)
     case createDirectory(parent: DirectoryId, name: String, attributes: FileAttributes)
     case removeDirectory(DirectoryId)
-    /// Removes a volume without visible snapshots (else ENOTEMPTY). `recursive` removes its snapshots too, unless they have clones.
+    /// Removes a volume without visible snapshots (else ENOTEMPTY). `recursive` removes its snapshots too; those with
+    /// clones are kept for them, hidden.
     case removeVolume(VolumeId, recursive: Bool)
     /// Renames or moves a volume; `replacing` says whether an existing volume there is replaced
     /// (ENOTEMPTY when it has snapshots; the proposer has checked that it is not in use).
@@ -59,6 +60,10 @@ package enum CatalogCommand: Hashable, Sendable {
     case dropOldRing(epoch: Epoch)
     /// An administrator gives up what only these stores have.
     case acceptLoss([StoreId])
+    /// An administrator lets the running move be replaced by a join or a change of weight; conditional on the epoch.
+    case allowMoveReplacement(epoch: Epoch)
+    /// The stores whose logs hold the catalog from this entry on.
+    case setCatalogStores([StoreId])
     case changeSettings(Settings)
     /// A store has removed all objects of a deleted volume.
     case pruned(VolumeId, StoreId)

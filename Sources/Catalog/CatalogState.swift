@@ -21,6 +21,8 @@ package struct CatalogState: Sendable {
     package internal(set) var nextDirectoryId: UInt32 = 2
     /// Answers to commands by request id, so that a repeated request gets the first answer.
     package internal(set) var answered: OrderedDictionary<RequestId, AnsweredRequest> = [:]
+    /// The stores whose logs hold the catalog and count for a commit, ascending (see StoreQuorum).
+    package internal(set) var catalogStores: [StoreId] = []
 }
 
 package struct DirectoryEntryKey: Hashable, Sendable {
@@ -118,6 +120,8 @@ package struct VolumeRecord: Hashable, Sendable {
     /// The newest term ever given for this volume.
     package var term: Term = .none
     package var createdWallClock: UInt64
+    /// Removed by its owner: it has no name and no current view; kept for the clones of its (hidden) snapshots.
+    package var isHidden: Bool = false
 
     /// The view that writes go to and plain reads come from.
     package var currentPath: GenerationPath { GenerationPath(top: generation, hidden: hidden) }
@@ -139,6 +143,8 @@ package struct SnapshotRecord: Hashable, Sendable {
     package let size: UInt64
     /// The parent's visible bytes when the snapshot was made.
     package let parentVisibleBytes: UInt64
+    /// The volume's `trimFrom` when the snapshot was made: what lies beyond is not zeros yet in its layers.
+    package let trimFrom: UInt64?
     package var attributes: FileAttributes
     package let createdWallClock: UInt64
     /// Deleted by its owner, kept for its clones; not shown.
@@ -176,12 +182,22 @@ package struct ClusterMap: Sendable {
     /// The rings themselves, computed from their descriptions; not part of the persisted state.
     package internal(set) var on: Ring
     package internal(set) var to: Ring?
+    /// The ranges that each member of a ring is a target of, in the order of its members; computed like the rings.
+    var onRanges: [RangeSet] = []
+    var toRanges: [RangeSet] = []
+    /// The most zones that the ring the data is on ever had, lowered only by an administrator's command: what
+    /// `minimumCopies` follows.
+    package internal(set) var joinedZones: Int = 0
+    /// The move may be replaced by another one before it ends: an administrator said so.
+    package internal(set) var moveIsReplaceable: Bool = false
 
     package func store(_ id: StoreId) -> StoreRecord? { stores.first { $0.id == id } }
-    /// Stores that a write of this range must reach when they are up: both rings' targets, those of `on` first.
+    /// Stores that a write of this range must reach when they are up: both rings' targets, those of `on` first, and
+    /// what else is in-sync (a member of S stays a target until a move is over, also when `to` was replaced meanwhile).
     package func targets(of range: RangeIndex) -> [StoreId] {
         var all = on.targets(of: range)
         if let to { for store in to.targets(of: range) where !all.contains(store) { all.append(store) } }
+        for store in stores where store.inSync[range] && !all.contains(store.id) { all.append(store.id) }
         return all
     }
 }
@@ -216,6 +232,11 @@ package struct StoreRecord: Hashable, Sendable {
     package var changedWallClock: UInt64
     /// The ranges it is in-sync for (it is a member of S there).
     package var inSync: RangeSet
+    /// It is being drained for good: in no new ring, and forgotten when the move ends.
+    package var isLeaving: Bool = false
+    /// The epoch at which it last came up after an unclean stop under another boot id: what was not synced by then
+    /// may be gone, so copies on it are made equal before they are read. nil: never.
+    package var sessionBrokeAt: Epoch?
 }
 
 /// (mount or client id, number in it): repeating a command with the same id gets the first answer.
