@@ -54,7 +54,7 @@ let package = Package(
         library("Fuse", ["Model", "CFuse", "CSheep"]),
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
-        library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging]),
+        library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
         // Row 7
         .executableTarget(
             name: "sheep",
