@@ -3,6 +3,8 @@
 import Catalog
 import Model
 import ObjectStore
+import OrderedCollections
+import Placement
 
 package final class Copy: CopyChannel {
     package let store: StoreId
@@ -176,6 +178,14 @@ package final class Copy: CopyChannel {
         objects.setVersion(object: object, version) { [self] result in
             if let failure = result.failure { return reply(failure) }
             objects.flush { reply($0.failure) }
+        }
+    }
+
+    package func verify(
+        _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void
+    ) {
+        objects.verify(object: object, deep: deep) { result in
+            reply(result.mapError { .dead($0.sheepError.why) })
         }
     }
 

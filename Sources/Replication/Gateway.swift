@@ -3,6 +3,8 @@
 // Pure: what it needs of the world comes in as calls, channels and a clock.
 import Catalog
 import Model
+import OrderedCollections
+import Placement
 
 package struct GatewayOptions: Sendable {
     /// Every acknowledged write is durable.
@@ -34,6 +36,8 @@ package final class Gateway {
     var mapWaiters: [() -> Void] = []
     /// Told when a copy had a bad block: it is repaired.
     var onCorruptCopy: (ObjectId, StoreId) -> Void = { _, _ in }
+    /// The copies of this node's stores, ascending by store.
+    var localCopies: () -> [Copy] = { [] }
     /// Bytes that recovery has moved, since the start.
     package var bytesPulled: UInt64 = 0
     var pacer = Pacer()
@@ -81,8 +85,8 @@ package final class Gateway {
     /// Complete copies that a write of this volume needs.
     func minimumCopies(_ volume: VolumeState) -> Int {
         let settings = catalog.state.settings
-        let effective = min(volume.copies, catalog.state.map.on.effectiveCopies)
-        return min(effective, settings.minCopies > 0 ? settings.minCopies : max(1, effective - 1))
+        let usual = catalog.state.map.minimumCopies(settings)
+        return settings.minCopies > 0 ? min(usual, volume.copies) : min(usual, max(1, volume.copies - 1))
     }
 
     /// The state of an object, with slots for the current map.
@@ -204,4 +208,35 @@ package final class Gateway {
     }
 
     func reportFailure(_ store: StoreId, _ reason: String) { onStoreFailure(store, reason) }
+}
+
+// MARK: use
+
+extension Gateway {
+    package func opened(_ id: VolumeId) {
+        guard let volume = volume(id) else { return }
+        volume.openCount += 1
+        volume.lastUse = clock.now
+    }
+
+    package func closed(_ id: VolumeId) {
+        guard let volume = volumes[id], volume.openCount > 0 else { return }
+        volume.openCount -= 1
+        volume.lastUse = clock.now
+    }
+
+    /// Volumes that nobody has open and that have nothing on its way let go of what they know; the lease goes back.
+    func forgetIdleVolumes(olderThanMilliseconds age: UInt64) {
+        for id in volumeOrder {
+            guard let volume = volumes[id], volume.openCount == 0, volume.phase == .ready,
+                volume.writesInFlight == 0, !volume.gateClosed, !volume.controlBusy,
+                clock.now.milliseconds(since: volume.lastUse) >= age,
+                volume.exceptions.isEmpty, volume.stores.allSatisfy({ $0.applied == $0.flushed })
+            else { continue }
+            guard !volume.objects.contains(where: { !$0.value.isQuiet }) else { continue }
+            volumes[id] = nil
+            volumeOrder.removeAll { $0 == id }
+            catalog.propose(.releaseLease(id, term: volume.term), request: nil) { _ in }
+        }
+    }
 }

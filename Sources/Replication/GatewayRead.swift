@@ -2,6 +2,8 @@
 // behind. A block that fails its checksum is taken from another copy and repaired.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
 
 extension Gateway {
     /// See `VolumeService.read`.

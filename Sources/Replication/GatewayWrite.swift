@@ -2,6 +2,8 @@
 // and answered when all have answered and enough of them are complete.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
 
 extension Gateway {
     /// See `VolumeService.write`.
@@ -143,7 +145,9 @@ extension Gateway {
         _ completion: @escaping (Errno?) -> Void
     ) {
         if object.isPaused {
-            object.pausedWrites.append { [self] in send(volume, object, blocks, payload, keepAsZero: keepAsZero, completion) }
+            object.pausedWrites.append { [self] in
+                send(volume, object, blocks, payload, keepAsZero: keepAsZero, completion)
+            }
             return
         }
         if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }

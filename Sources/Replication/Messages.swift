@@ -74,7 +74,8 @@ package protocol CopyChannel: AnyObject {
     /// Everything that the store has answered is durable.
     func flush(_ reply: @escaping (CopyFailure?) -> Void)
     /// Refuses older terms from now on, durably; answers with all copies of the volume, ascending. Syncs the journal.
-    func fence(_ volume: VolumeId, _ authority: Authority, _ reply: @escaping (Result<[CopySummary], CopyFailure>) -> Void)
+    func fence(
+        _ volume: VolumeId, _ authority: Authority, _ reply: @escaping (Result<[CopySummary], CopyFailure>) -> Void)
     func view(
         _ object: ObjectId, _ path: GenerationPath, _ reply: @escaping (Result<ComposedView, CopyFailure>) -> Void)
     /// Begins to synchronise a copy (see ObjectSync): durable before the answer.
@@ -89,6 +90,9 @@ package protocol CopyChannel: AnyObject {
     func markSuspect(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void)
     /// The object stands at `version` now, durably (a takeover that misses a member of S).
     func stamp(_ object: ObjectId, _ version: Version, _ reply: @escaping (CopyFailure?) -> Void)
+    /// Looks at headers (and, deep, reads every block) of one copy.
+    func verify(
+        _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void)
     /// The whole copy goes.
     func remove(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void)
 }

@@ -8,6 +8,8 @@
 import Catalog
 import Model
 import ObjectStore
+import OrderedCollections
+import Placement
 
 enum SyncOutcome {
     case complete
@@ -186,9 +188,11 @@ final class ObjectSync {
         guard let run = runs.first else { return completion() }
         let rest = Array(runs.dropFirst())
         let blocks = BlockRange(first: run.lowerBound * blocksPerChunk, count: run.count * blocksPerChunk)
-        let next = { [self] in gateway.pace(blocks.byteCount) { [self] in
-            pull(path, rest, view, isCurrent: isCurrent, completion)
-        } }
+        let next = { [self] in
+            gateway.pace(blocks.byteCount) { [self] in
+                pull(path, rest, view, isCurrent: isCurrent, completion)
+            }
+        }
         guard isCurrent else { return transfer(path, run, blocks, view, onlyPending: false, next) }
         // The block locks keep guest writes to these blocks, and only to these, out while they are pulled.
         acquire(blocks) { [self] ticket in

@@ -3,6 +3,8 @@
 import Catalog
 import Model
 import ObjectStore
+import OrderedCollections
+import Placement
 
 package final class Pruner {
     private let catalog: any CatalogProposer

@@ -4,6 +4,8 @@
 import Catalog
 import Model
 import ObjectStore
+import OrderedCollections
+import Placement
 
 package final class Recovery {
     private let gateway: Gateway
@@ -223,7 +225,9 @@ package final class Recovery {
             for id in copy.objects.volumes() {
                 guard state.volumes[id] != nil else {
                     let isDeleted = state.deletedVolumes[id] != nil
-                    for entry in copy.objects.objects(of: id) { work.append((copy, entry.object, isOrphan: !isDeleted)) }
+                    for entry in copy.objects.objects(of: id) {
+                        work.append((copy, entry.object, isOrphan: !isDeleted))
+                    }
                     continue
                 }
                 guard let volume = gateway.volume(id) else { continue }

@@ -2,11 +2,14 @@
 // highest version among the current ones before anything of them is answered.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
 
 extension Gateway {
     /// Calls `action` with the volume under its lease, or with an error.
     func whenReady(_ id: VolumeId, _ action: @escaping (VolumeState?, Errno?) -> Void) {
         guard let volume = volume(id) else { return action(nil, .stale) }
+        volume.lastUse = clock.now
         if volume.phase == .ready { return action(volume, nil) }
         volume.waitingForReady.append { errno in
             if let errno { action(nil, errno) } else { action(volume, nil) }

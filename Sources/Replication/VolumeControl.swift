@@ -2,6 +2,8 @@
 // contract asks for it, proposes one command conditional on the term, and goes on.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
 
 /// How long a snapshot may wait for writes on their way, in milliseconds.
 let drainTimeoutMilliseconds: UInt64 = 5_000
@@ -33,7 +35,8 @@ extension Gateway {
                 errno, what: what,
                 why: errno == .tryAgain
                     ? "writes on their way did not end in time" : "the volume is gone or cannot be taken",
-                remedy: errno == .tryAgain ? "try again; `dog status` says whether a store is failing" : "look at `dog vdi list`"))
+                remedy: errno == .tryAgain
+                    ? "try again; `dog status` says whether a store is failing" : "look at `dog vdi list`"))
     }
 
     // MARK: size
@@ -94,7 +97,8 @@ extension Gateway {
     /// Closes the gates of all volumes, waits for their writes, and calls `body`, which calls `reopen` when its command
     /// has been decided. `tooLate`: writes did not end in time; the gates are open again.
     private func drained(
-        _ volumes: [VolumeState], tooLate: @escaping () -> Void, _ body: @escaping (_ reopen: @escaping () -> Void) -> Void
+        _ volumes: [VolumeState], tooLate: @escaping () -> Void,
+        _ body: @escaping (_ reopen: @escaping () -> Void) -> Void
     ) {
         var waiting = volumes.count
         var isOver = false
@@ -152,7 +156,8 @@ extension Gateway {
                         SnapshotRequest(volume: $0.id, term: $0.term, replaceExisting: replaceExisting)
                     }
                     catalog.propose(
-                        .snapshot(members: members, tag: tag, group: group, wallClock: clock.wallClock), request: request
+                        .snapshot(members: members, tag: tag, group: group, wallClock: clock.wallClock),
+                        request: request
                     ) { answer in
                         reopen()
                         completion(answer)
@@ -172,7 +177,9 @@ extension Gateway {
             .cloneCurrent(
                 source: id, term: volume.term, directory: directory, name: name, attributes: attributes,
                 wallClock: clock.wallClock)
-        } request: { request }
+        } request: {
+            request
+        }
     }
 
     package func rollback(
@@ -180,7 +187,9 @@ extension Gateway {
     ) {
         conditional(id, "nothing was rolled back", completion) { volume in
             .rollback(volume: id, term: volume.term, tag: tag)
-        } request: { request }
+        } request: {
+            request
+        }
     }
 
     /// Drains one volume and proposes one command under its term.
@@ -224,7 +233,9 @@ extension Gateway {
                 if let errno { return completion(refusal(errno, "the volume was not flattened whole")) }
                 conditional(id, "the volume was not flattened", completion) { volume in
                     .flattened(volume: id, term: volume.term)
-                } request: { nil }
+                } request: {
+                    nil
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 // Where a volume has data: for SEEK_DATA and SEEK_HOLE, for du, and for copies inside the cluster.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
 
 extension Gateway {
     /// The size of a view in bytes; nil when it is gone.
@@ -124,6 +126,30 @@ extension Gateway {
             volume.allocated = (bytes, clock.now)
             completion(bytes)
         }
+    }
+
+    /// What the volume's own objects take on one copy each: blocks with data, all generations. Where an object has holes
+    /// the sum stays below the size, so that tools see a sparse file.
+    private func countAllocated(_ id: VolumeId) -> UInt64 {
+        var largest: [UInt32: Int] = [:]
+        var total = 0
+        for copy in localCopies() {
+            for entry in copy.objects.objects(of: id) where entry.state == .complete {
+                let blocks = min(entry.allocatedBlocks, blocksPerObject)
+                let known = largest[entry.object.index] ?? 0
+                guard blocks > known else { continue }
+                largest[entry.object.index] = blocks
+                total += blocks - known
+            }
+        }
+        return UInt64(total * blockSize)
+    }
+
+    /// What a full copy of the object would move, at most.
+    func estimateBytes(_ object: ObjectId) -> UInt64 {
+        var blocks = 0
+        for copy in localCopies() { blocks = max(blocks, copy.objects.entry(object)?.allocatedBlocks ?? 0) }
+        return UInt64(blocks * blockSize)
     }
 
     /// See `VolumeService.copy`. Runs of data are read and written, holes are discarded; at most 1 MiB of data a call, so that a
