@@ -2,15 +2,27 @@
 import Admin
 import Catalog
 import Filesystem
+import Glibc
+import Logging
 import Model
+import ObjectStore
+import Placement
 import Replication
 
-enum ControlTexts {
-    static func text(_ file: ControlFile, node: Node, mounts: [MountReport], clock: any Clock) -> String {
+final class ControlTexts {
+    private let node: Node
+    private let service: AdminService
+
+    init(node: Node, service: AdminService) {
+        self.node = node
+        self.service = service
+    }
+
+    func text(_ file: ControlFile) -> String {
         let report = node.report()
         switch file {
-        case .status: return StatusText.text(report, mounts: mounts, clock: clock)
-        case .statusJSON: return StatusText.json(report, mounts: mounts, clock: clock)
+        case .status: return service.statusText
+        case .statusJSON: return service.statusJSON
         case .nodes: return nodes(report)
         case .health: return report.problems.isEmpty ? "ok\n" : report.problems.joined(separator: "\n") + "\n"
         case .metrics: return metrics(report)
@@ -18,11 +30,11 @@ enum ControlTexts {
         }
     }
 
-    private static func nodes(_ report: NodeStatusReport) -> String {
+    private func nodes(_ report: NodeStatusReport) -> String {
         report.stores.map { "\($0.id) \($0.status) \($0.path)\n" }.joined()
     }
 
-    private static func config(_ settings: Settings) -> String {
+    private func config(_ settings: Settings) -> String {
         """
         copies \(settings.copies)
         min-copies \(settings.minCopies)
@@ -33,7 +45,7 @@ enum ControlTexts {
     }
 
     /// The Prometheus text format.
-    private static func metrics(_ report: NodeStatusReport) -> String {
+    private func metrics(_ report: NodeStatusReport) -> String {
         var text = ""
         func metric(_ name: String, _ type: String, _ help: String, _ samples: [(String, String)]) {
             text += "# HELP sheep_\(name) \(help)\n# TYPE sheep_\(name) \(type)\n"

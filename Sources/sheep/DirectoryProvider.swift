@@ -1,7 +1,10 @@
 // Store directories as the node needs them: claimed, looked into, let go.
+import Catalog
 import Glibc
+import Logging
 import Model
 import ObjectStore
+import Placement
 import Replication
 import Runtime
 

@@ -1,23 +1,26 @@
 // The mounts of this process: each has a keeper that outlives the daemon, a session on the loop, and a file system.
 import Admin
+import Catalog
 import Filesystem
 import Fuse
 import Glibc
 import Logging
 import Model
+import ObjectStore
+import Placement
 import Replication
 import Runtime
 
 final class MountManager: MountAdministration {
     private final class Served {
         let keeper: any MountKeeper
-        let options: Fuse.MountOptions
+        let options: MountOptions
         let optionText: String
         let filesystem: Filesystem
         let session: FuseSession
         let name: String
         init(
-            keeper: any MountKeeper, options: Fuse.MountOptions, optionText: String, filesystem: Filesystem,
+            keeper: any MountKeeper, options: MountOptions, optionText: String, filesystem: Filesystem,
             session: FuseSession, name: String
         ) {
             self.keeper = keeper
@@ -33,6 +36,8 @@ final class MountManager: MountAdministration {
     private let node: Node
     private let uses: VolumeUses
     private var served: [Served] = []
+    /// What the files of `.sheep` say.
+    var texts: ControlTexts?
     /// Descriptors that the service manager kept for us.
     private let inherited: [String: Int32]
     private let isUnderServiceManager: Bool
@@ -101,11 +106,11 @@ final class MountManager: MountAdministration {
     }
 
     private let notify: DescriptorStore.Notify = { message, descriptors in
-        ServiceManager.notify(message, descriptors: descriptors)
+        (try? ServiceManager.notify(message, descriptors: descriptors)) ?? false
     }
 
     /// The mount of the command line, unless it is served already.
-    func mountAtStart(_ mountpoint: String, _ options: Admin.MountOptions) throws(SheepError) {
+    func mountAtStart(_ mountpoint: String, _ options: MountOptions) throws(SheepError) {
         guard !served.contains(where: { $0.keeper.mountpoint == mountpoint }) else { return }
         if mkdir(mountpoint, 0o755) != 0, errno != EEXIST {
             let reason = Errno(errno)
@@ -117,7 +122,7 @@ final class MountManager: MountAdministration {
     }
 
     private func mountNow(_ mountpoint: String, optionText: String) throws(SheepError) {
-        let options = try Fuse.MountOptions(parsing: [optionText])
+        let options = try MountOptions(parsing: [optionText])
         let name = name(mountpoint)
         let keeper: any MountKeeper
         if isUnderServiceManager {
@@ -134,11 +139,11 @@ final class MountManager: MountAdministration {
 
     private func take(_ keeper: any MountKeeper, name: String) throws(SheepError) {
         let text = keeper.stored[MountManager.optionsKey].map { String(decoding: $0, as: UTF8.self) } ?? ""
-        let options = try Fuse.MountOptions(parsing: [text])
+        let options = try MountOptions(parsing: [text])
         let filesystem = try Filesystem(
             service: node, uses: uses, clock: daemon.loop, pool: daemon.pool, options: options,
             mountId: keeper.mountId, logger: daemon.logger,
-            text: { [unowned self] file in ControlTexts.text(file, node: node, mounts: mounts, clock: daemon.loop) })
+            text: { [unowned self] file in texts?.text(file) ?? "" })
         if let state = keeper.stored[MountManager.stateKey] {
             do { try filesystem.importState(state) } catch {
                 daemon.logger.error(
@@ -186,13 +191,13 @@ final class MountManager: MountAdministration {
     var mounts: [MountReport] {
         served.map {
             MountReport(
-                mountpoint: $0.keeper.mountpoint, subdirectory: $0.options.subdirectory ?? "", options: $0.optionText,
+                mountpoint: $0.keeper.mountpoint, subdirectory: $0.options.subdirectory.joined(separator: "/"), options: $0.optionText,
                 openFiles: $0.filesystem.openFileCount)
         }
     }
 
     func mount(
-        _ mountpoint: String, options: Admin.MountOptions, uid: UInt32, _ completion: @escaping (SheepError?) -> Void
+        _ mountpoint: String, options: MountOptions, uid: UInt32, _ completion: @escaping (SheepError?) -> Void
     ) {
         var failure: SheepError?
         do throws(SheepError) {

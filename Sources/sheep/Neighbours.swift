@@ -2,7 +2,10 @@
 // after stores were added or replaced. A hint only: what a store is, its superblock and the catalog say.
 import Catalog
 import Glibc
+import Logging
 import Model
+import ObjectStore
+import Placement
 import Runtime
 
 final class Neighbours {

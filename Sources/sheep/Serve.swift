@@ -1,10 +1,12 @@
 // The daemon itself: from checked options to a running node. One loop on the main thread runs everything; this file
 // only says in which order it starts and ends.
 import Admin
+import Catalog
 import Glibc
 import Logging
 import Model
 import ObjectStore
+import Placement
 import Replication
 import Runtime
 
@@ -21,7 +23,7 @@ final class Daemon {
     let faults: FaultFile?
     private var node: Node?
     private var mounts: MountManager?
-    private var admin: AdminSocket?
+    private var admin: AdminServer?
     private var failure: SheepError?
     private var isStopping = false
 
@@ -50,7 +52,7 @@ final class Daemon {
 
     private func makeStateDirectory() throws(SheepError) {
         let path = options.stateDirectory
-        guard mkdir(path, 0o755) != 0, errno != EEXIST else { return }
+        guard mkdir(path, geteuid() == 0 ? 0o755 : 0o700) != 0, errno != EEXIST else { return }
         let reason = Errno(errno)
         throw SheepError(
             reason, what: "sheep was not started", why: "the state directory \(path) cannot be made: \(reason.message)",
@@ -115,17 +117,19 @@ final class Daemon {
         sayHowManyCopies(node)
         let mounts = MountManager(self, node)
         self.mounts = mounts
+        let service = AdminService(volumes: node, node: node, mounts: mounts, clock: loop)
+        mounts.texts = ControlTexts(node: node, service: service)
         do throws(SheepError) {
             try mounts.resumeAll()
             if let mountpoint = options.mountpoint {
                 try mounts.mountAtStart(mountpoint, options.mountOptions)
             }
-            admin = try AdminSocket(self, node: node, mounts: mounts)
+            admin = try AdminServer(path: options.socketPath, service: service, loop: loop)
         } catch {
             return end(error)
         }
         logger.notice("ready")
-        _ = ServiceManager.notify("READY=1")
+        _ = try? ServiceManager.notify("READY=1")
     }
 
     private func sayHowManyCopies(_ node: Node) {
@@ -157,7 +161,7 @@ final class Daemon {
         guard !isStopping else { return }
         isStopping = true
         logger.notice("stopping")
-        _ = ServiceManager.notify("STOPPING=1")
+        _ = try? ServiceManager.notify("STOPPING=1")
         admin?.close()
         let shutDown = { [self] in
             guard let node else { return loop.stop() }

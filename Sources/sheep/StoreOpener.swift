@@ -3,6 +3,7 @@
 import Admin
 import Catalog
 import Glibc
+import Logging
 import Model
 import ObjectStore
 import Placement
@@ -265,4 +266,9 @@ final class BatchHook {
     var objects: ObjectStore?
     init(_ objects: ObjectStore) { self.objects = objects }
     func run() { objects?.endOfBatch() }
+}
+
+extension LocalCatalog: CatalogStorage {
+    /// A failed store's catalog is found out and dropped by the log itself; this is for those that leave in order.
+    package func detach(store: StoreId) { detach(store: store) { _ in } }
 }
