@@ -3,7 +3,7 @@ import Model
 
 struct Superblock {
     static let magic: UInt64 = 0x4f54_5350_4545_4853  // "SHEEPSTO"
-    static let bytes = 120
+    static let bytes = 112
     var identity: StoreIdentity
     var segmentBytes: UInt64
     var session: StoreSession
@@ -42,7 +42,7 @@ struct Superblock {
             guard version <= storeFormatVersion else { return .failure(.newerFormat(version)) }
             guard version > 0, bytes.count == Superblock.bytes,
                 crc32c(Array(bytes.dropLast(4)))
-                    == UInt32(bytes[116]) | UInt32(bytes[117]) << 8 | UInt32(bytes[118]) << 16 | UInt32(bytes[119])
+                    == UInt32(bytes[108]) | UInt32(bytes[109]) << 8 | UInt32(bytes[110]) << 16 | UInt32(bytes[111])
                     << 24
             else { return .failure(.damaged("the superblock's checksum does not match")) }
             let clean = try reader.read(UInt32.self)
