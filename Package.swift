@@ -19,7 +19,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 }
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
-let collections: Target.Dependency = .product(name: "Collections", package: "swift-collections")
+let collections: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 
 let package = Package(
     name: "sheepfold",
@@ -51,10 +51,10 @@ let package = Package(
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5
-        library("Fuse", ["Model", "CSheep", "Runtime", logging]),
+        library("Fuse", ["Model", "CFuse", "CSheep"]),
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
-        library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging]),
+        library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
         // Row 7
         .executableTarget(
             name: "sheep",
@@ -67,10 +67,13 @@ let package = Package(
         .executableTarget(
             name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
+        .executableTarget(
+            name: "fuse-testserver", dependencies: ["Fuse", "Model", "CSheep"], path: "Tests/FuseTestServer",
+            swiftSettings: settings),
 
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
         tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
-        tests("Runtime", ["Model"]), tests("Fuse", ["Runtime", "Model"]),
+        tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
     ]
 )

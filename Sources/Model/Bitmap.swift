@@ -63,7 +63,7 @@ package struct BlockBitmap: Equatable, Sendable {
 }
 
 /// A set of the 65,536 ranges: 8 KiB.
-package struct RangeSet: Equatable, Sendable {
+package struct RangeSet: Hashable, Sendable {
     package private(set) var words: [UInt64]
 
     package init() { words = [UInt64](repeating: 0, count: rangeCount / 64) }

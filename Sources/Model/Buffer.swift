@@ -39,6 +39,11 @@ package final class Buffer: @unchecked Sendable {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity)
         memset(bytes + range.lowerBound, 0, range.count)
     }
+    /// Whether a block of this buffer is all zeros (looked at byte for byte: a checksum does not prove it).
+    package func isZero(block: Int) -> Bool {
+        let start = bytes + block * blockSize
+        return start.load(as: UInt64.self) == 0 && memcmp(start, start + 8, blockSize - 8) == 0
+    }
     /// Computes the checksums of blocks `range` of this buffer.
     package func computeChecksums(_ range: Range<Int>) {
         precondition(range.upperBound * blockSize <= capacity)

@@ -17,6 +17,7 @@
 #include <linux/falloc.h>
 
 #include "crc32c.h"
+#include "system.h"
 
 // O_DIRECT, which the Glibc module does not show.
 int csheep_o_direct(void);

@@ -1,0 +1,48 @@
+// The families of volumes: a volume, its snapshots, their clones, and so on. Built without recursion's risk from a
+// damaged catalog: a volume appears once, wherever it is met first.
+import Catalog
+import Model
+import OrderedCollections
+
+struct FamilyForest {
+    private let names: NamePaths
+    private let clones: [SnapshotReference: [VolumeRecord]]
+
+    init(_ names: NamePaths) {
+        self.names = names
+        var clones: [SnapshotReference: [VolumeRecord]] = [:]
+        for record in names.state.volumes.values {
+            guard let parent = record.parent else { continue }
+            clones[SnapshotReference(volume: parent.volume, generation: parent.generation), default: []].append(record)
+        }
+        self.clones = clones.mapValues { list in list.sorted { names.path(of: $0) < names.path(of: $1) } }
+    }
+
+    /// nil: every family, from its root. A volume: the family below it. A directory: those of its volumes whose
+    /// parent is not in it.
+    func nodes(below path: String?) throws(SheepError) -> [FamilyNode] {
+        let chosen = try names.volumes(below: path).map(\.record)
+        let ids = Set(chosen.map(\.id))
+        var seen: Set<VolumeId> = []
+        return chosen.filter { record in record.parent.map { !ids.contains($0.volume) } ?? true }
+            .compactMap { node($0, &seen) }
+    }
+
+    private func node(_ record: VolumeRecord, _ seen: inout Set<VolumeId>) -> FamilyNode? {
+        guard seen.insert(record.id).inserted else { return nil }
+        var snapshots: [FamilyNode] = []
+        for snapshot in record.snapshots {
+            let reference = SnapshotReference(volume: record.id, generation: snapshot.generation)
+            var children: [FamilyNode] = []
+            for clone in clones[reference] ?? [] { if let child = node(clone, &seen) { children.append(child) } }
+            if snapshot.isHidden && children.isEmpty { continue }
+            snapshots.append(
+                FamilyNode(
+                    kind: snapshot.isHidden ? "hidden" : "snapshot", name: snapshot.tag, size: snapshot.size,
+                    created: TimeText.iso8601(nanoseconds: snapshot.createdWallClock), children: children))
+        }
+        return FamilyNode(
+            kind: "volume", name: names.path(of: record), size: record.size,
+            created: TimeText.iso8601(nanoseconds: record.createdWallClock), children: snapshots)
+    }
+}

@@ -1,0 +1,33 @@
+// Commands for leases. A term is never given twice; the local driver knows that one node's older process is dead
+// (it held the stores' locks), so the same node is always granted the next one.
+import Model
+import OrderedCollections
+
+extension CatalogState {
+    mutating func acquireLease(
+        _ id: VolumeId, _ node: NodeId, _ incarnation: UInt64, _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        let volume = try requireVolume(id)
+        if let lease = volume.lease, lease.node != node {
+            throw SheepError(
+                .busy, what: "\u{22}\(volume.name)\u{22} is used on another host.",
+                why: "Node \(lease.node) holds its lease.", remedy: "Stop using it there first.")
+        }
+        if volume.term.rawValue >= Term.maximum { throw .exhausted("term") }
+        let term = volume.term.next
+        volumes[id]?.term = term
+        volumes[id]?.lease = Lease(node: node, incarnation: incarnation, term: term)
+        changes.append(.volumeChanged(id))
+        return .term(term)
+    }
+
+    mutating func releaseLease(
+        _ id: VolumeId, _ term: Term, _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        let volume = try requireVolume(id, term: term)
+        if volume.lease == nil { return .done }
+        volumes[id]?.lease = nil
+        changes.append(.volumeChanged(id))
+        return .done
+    }
+}

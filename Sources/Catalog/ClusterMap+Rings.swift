@@ -1,0 +1,113 @@
+// What can be asked of the cluster map about ranges: who holds a current copy, what a store is a target of, whether a
+// move is over. Works on whole range sets, 64 ranges at a time. Changes only what is computed from the rings.
+import Model
+import OrderedCollections
+import Placement
+
+extension ClusterMap {
+    /// The most stores that a cluster has.
+    package static let maximumStores = 4096
+    /// The largest weight, in bytes.
+    package static let maximumWeight: UInt64 = 1 << 60
+
+    init(copies: Int) {
+        let none = RingDescription(members: [], copies: copies)
+        self.init(
+            epoch: Epoch(1), stores: [], onRing: none, toRing: nil, on: Ring(members: [], copies: copies), to: nil)
+    }
+
+    /// The ring is computed only when its description is new.
+    mutating func setOn(_ description: RingDescription) {
+        if description == onRing { return }
+        if description == toRing, let to {
+            on = to
+            onRanges = toRanges
+        } else {
+            on = Ring(members: description.members, copies: description.copies)
+            onRanges = description.members.map { on.ranges(of: $0.store) }
+        }
+        onRing = description
+    }
+
+    mutating func setTo(_ description: RingDescription?) {
+        if description == toRing { return }
+        if let description {
+            let ring = Ring(members: description.members, copies: description.copies)
+            to = ring
+            toRanges = description.members.map { ring.ranges(of: $0.store) }
+        } else {
+            to = nil
+            toRanges = []
+        }
+        toRing = description
+    }
+
+    /// The ranges that the rings give to this store.
+    package func ringRanges(of id: StoreId) -> RangeSet {
+        var ranges = RangeSet()
+        if let i = onRing.members.firstIndex(where: { $0.store == id }) { ranges.formUnion(onRanges[i]) }
+        if let i = toRing?.members.firstIndex(where: { $0.store == id }) { ranges.formUnion(toRanges[i]) }
+        return ranges
+    }
+
+    /// The ranges that this store is a target of: those of `targets(of:)`.
+    package func targetRanges(of id: StoreId) -> RangeSet {
+        var ranges = ringRanges(of: id)
+        if let store = store(id) { ranges.formUnion(store.inSync) }
+        return ranges
+    }
+
+    /// S of the range: the stores that are in-sync for it, up or not, ascending.
+    package func insyncStores(_ range: RangeIndex) -> [StoreId] {
+        stores.filter { $0.inSync[range] }.map(\.id)
+    }
+
+    /// Whether the store is in-sync for the range (a member of S).
+    package func isMember(_ id: StoreId, _ range: RangeIndex) -> Bool { store(id)?.inSync[range] ?? false }
+
+    /// Whether every range of `to` is in-sync at all its targets, so that the old ring can be dropped.
+    package var moveIsComplete: Bool {
+        guard let toRing else { return false }
+        return toRing.members.indices.allSatisfy { i in
+            store(toRing.members[i].store)?.inSync.isSuperset(of: toRanges[i]) ?? false
+        }
+    }
+
+    /// Complete copies that a write needs: as set, but at most the zones that have joined. Joins raise it, and only a
+    /// command lowers it: zones that fail do not.
+    package func minimumCopies(_ settings: Settings) -> Int {
+        let copies = max(1, min(settings.copies, joinedZones))
+        return settings.minCopies > 0 ? min(settings.minCopies, copies) : max(1, copies - 1)
+    }
+
+    /// The ranges with at least `count` targets that are up. `count` is small: copies are at most 7.
+    func ranges(withUpTargets count: Int) -> RangeSet {
+        var reached = [[UInt64]](repeating: [UInt64](repeating: 0, count: rangeCount / 64), count: max(1, count) + 1)
+        reached[0] = [UInt64](repeating: .max, count: rangeCount / 64)
+        for store in stores where store.status == .up {
+            let words = targetRanges(of: store.id).words
+            for level in (1...max(1, count)).reversed() {
+                for i in words.indices { reached[level][i] |= reached[level - 1][i] & words[i] }
+            }
+        }
+        return RangeSet(words: reached[max(1, count)])
+    }
+
+    /// Who may leave S (DESIGN 7): stores that are not up leave it where at least min-copies of the range's targets
+    /// are up, syncing ones included, and one of them is a member of S; elsewhere they stay. S never becomes empty.
+    ///
+    /// With stores on one host a member's session cannot be judged by others that are missing: after a reboot the
+    /// session of a missing store is as broken as those of its neighbours, so members that are up suffice.
+    mutating func settleInSync(minimumCopies: Int) {
+        guard stores.contains(where: { $0.status != .up && !$0.inSync.isEmpty }) else { return }
+        var free = RangeSet()
+        for store in stores where store.status == .up { free.formUnion(store.inSync) }
+        free.formIntersection(ranges(withUpTargets: minimumCopies))
+        for i in stores.indices where stores[i].status != .up { stores[i].inSync.subtract(free) }
+    }
+}
+
+extension RingDescription {
+    /// Zones that have a weight.
+    package var zoneCount: Int { Set(members.filter { $0.weight > 0 }.map(\.zone)).count }
+}

@@ -1,0 +1,50 @@
+// Locks on the blocks of one object: writers exclude readers and writers of the same blocks, in the order of arrival.
+// Without them replicas diverge under plain concurrent writes.
+import Model
+
+/// First come, first served: a request waits for every earlier conflicting one, held or waiting.
+struct BlockLocks {
+    typealias Ticket = UInt64
+    private struct Entry {
+        let ticket: Ticket
+        let blocks: BlockRange
+        let isExclusive: Bool
+        var grant: (() -> Void)?
+    }
+    /// Held ones have no `grant` any more. In order of arrival.
+    private var entries: [Entry] = []
+    private var nextTicket: Ticket = 1
+
+    var isEmpty: Bool { entries.isEmpty }
+
+    /// Calls `grant` at once when nothing conflicts, else when what conflicts has been released.
+    /// Returns whether it was granted at once, and the ticket to release it by.
+    mutating func acquire(_ blocks: BlockRange, exclusive: Bool, _ grant: @escaping () -> Void) -> (Ticket, Bool) {
+        let ticket = nextTicket
+        nextTicket += 1
+        let conflict = entries.contains { ($0.isExclusive || exclusive) && $0.blocks.overlaps(blocks) }
+        entries.append(Entry(ticket: ticket, blocks: blocks, isExclusive: exclusive, grant: conflict ? grant : nil))
+        return (ticket, !conflict)
+    }
+
+    /// Lets go; returns what may run now, in order of arrival. The caller runs it.
+    mutating func release(_ ticket: Ticket) -> [() -> Void] {
+        guard let index = entries.firstIndex(where: { $0.ticket == ticket }) else {
+            preconditionFailure("a lock released twice")
+        }
+        let released = entries.remove(at: index)
+        var granted: [() -> Void] = []
+        guard entries.count > index else { return granted }
+        for i in index..<entries.count where entries[i].grant != nil && entries[i].blocks.overlaps(released.blocks) {
+            let waiter = entries[i]
+            let blocked = entries[..<i].contains {
+                ($0.isExclusive || waiter.isExclusive) && $0.blocks.overlaps(waiter.blocks)
+            }
+            if !blocked {
+                granted.append(waiter.grant!)
+                entries[i].grant = nil
+            }
+        }
+        return granted
+    }
+}

@@ -1,0 +1,205 @@
+// The copies of one local store: checks epoch, term and version of every request, then lets the store do it.
+// It never judges by an old map, and never forgets that it missed a write.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Placement
+
+package final class Copy: CopyChannel {
+    package let store: StoreId
+    package let objects: ObjectStore
+    private let catalog: any CatalogProposer
+    /// Requests of an epoch that the catalog has not reached here.
+    private var early: [(Epoch, () -> Void)] = []
+
+    package init(store: StoreId, objects: ObjectStore, catalog: any CatalogProposer) {
+        self.store = store
+        self.objects = objects
+        self.catalog = catalog
+    }
+
+    /// The map has changed: what waited for it goes on.
+    package func mapChanged() {
+        guard !early.isEmpty else { return }
+        let epoch = catalog.state.map.epoch
+        let due = early.filter { $0.0 <= epoch }
+        early.removeAll { $0.0 <= epoch }
+        for (_, action) in due { action() }
+    }
+
+    /// Nil when the request's term is not an old one.
+    private func refusal(_ authority: Authority, _ volume: VolumeId) -> CopyFailure? {
+        let term = objects.fencedTerm(of: volume)
+        if authority.term < term { return .staleTerm(term) }
+        return nil
+    }
+
+    package func admits(_ object: ObjectId, _ generation: Generation, _ blocks: BlockRange) -> Bool {
+        objects.space.level != .full || objects.holdsAll(object, generation, blocks)
+    }
+
+    package func write(_ request: CopyWrite, _ reply: @escaping (Result<CopyWritten, CopyFailure>) -> Void) {
+        let current = catalog.state.map.epoch
+        if request.authority.epoch != current {
+            if request.authority.epoch < current { return reply(.failure(.staleEpoch(current))) }
+            early.append((request.authority.epoch, { [self] in write(request, reply) }))
+            return
+        }
+        if let failure = refusal(request.authority, request.object.volume) { return reply(.failure(failure)) }
+        let standing = objects.standing(request.object)
+        if standing.state == .suspect || !standing.isVerified { return reply(.failure(.behind)) }
+        let written = CopyWritten(isComplete: standing.state == .complete)
+        if request.version <= standing.version, request.version.term == standing.version.term {
+            return reply(.success(written))  // a duplicate: it has been applied
+        }
+        guard request.previous == standing.version else { return becomeSuspect(request.object, .behind, reply) }
+        let done: (Result<Void, StoreError>) -> Void = { [self] result in
+            switch result {
+            case .success: reply(.success(written))
+            case .failure(.full): becomeSuspect(request.object, .full, reply)
+            case .failure(let error): reply(.failure(.dead(error.sheepError.why)))
+            }
+        }
+        if let payload = request.payload {
+            objects.write(
+                ObjectWrite(
+                    object: request.object, generation: request.generation, version: request.version,
+                    firstBlock: request.blocks.first, payload: payload), completion: done)
+        } else {
+            objects.discard(
+                object: request.object, generation: request.generation, version: request.version,
+                blocks: request.blocks, keepAsZero: request.keepAsZero, completion: done)
+        }
+    }
+
+    private func becomeSuspect(
+        _ object: ObjectId, _ failure: CopyFailure, _ reply: @escaping (Result<CopyWritten, CopyFailure>) -> Void
+    ) {
+        objects.setState(object: object, .suspect, durable: true) { result in
+            switch result {
+            case .success: reply(.failure(failure))
+            case .failure(let error): reply(.failure(.dead(error.sheepError.why)))
+            }
+        }
+    }
+
+    package func read(
+        _ object: ObjectId, _ path: GenerationPath, _ blocks: BlockRange, into buffer: Buffer, bufferOffset: Int,
+        _ reply: @escaping (Result<CopyRead, CopyFailure>) -> Void
+    ) {
+        objects.read(object: object, path: path, blocks: blocks, into: buffer, bufferOffset: bufferOffset) { result in
+            switch result {
+            case .failure(let error): reply(.failure(.dead(error.sheepError.why)))
+            case .success(let outcome):
+                if outcome.isWhole {
+                    reply(.success(CopyRead(isWhole: true, absent: .empty, corrupt: .empty)))
+                    return
+                }
+                var absent = BlockBitmap()
+                var corrupt = BlockBitmap()
+                for i in 0..<blocks.count {
+                    if outcome.corrupt[i] || outcome.pending[i] {
+                        corrupt[blocks.first + i] = true
+                    } else if !outcome.held[i] {
+                        absent[blocks.first + i] = true
+                    }
+                }
+                reply(.success(CopyRead(isWhole: false, absent: absent, corrupt: corrupt)))
+            }
+        }
+    }
+
+    package func flush(_ reply: @escaping (CopyFailure?) -> Void) {
+        objects.flush { reply($0.failure) }
+    }
+
+    package func fence(
+        _ volume: VolumeId, _ authority: Authority, _ reply: @escaping (Result<[CopySummary], CopyFailure>) -> Void
+    ) {
+        let fenced = objects.fencedTerm(of: volume)
+        guard authority.term >= fenced else { return reply(.failure(.staleTerm(fenced))) }
+        objects.fence(volume: volume, term: authority.term) { [self] result in
+            if let failure = result.failure { return reply(.failure(failure)) }
+            reply(
+                .success(
+                    objects.objects(of: volume).map {
+                        CopySummary(object: $0.object, version: $0.version, state: $0.state, isVerified: $0.isVerified)
+                    }))
+        }
+    }
+
+    package func view(
+        _ object: ObjectId, _ path: GenerationPath, _ reply: @escaping (Result<ComposedView, CopyFailure>) -> Void
+    ) {
+        objects.view(object: object, path: path) { result in
+            reply(result.mapError { .dead($0.sheepError.why) })
+        }
+    }
+
+    package func beginSync(
+        _ object: ObjectId, top: Generation, base: Version, pending: BlockBitmap, _ authority: Authority,
+        _ reply: @escaping (CopyFailure?) -> Void
+    ) {
+        if let failure = refusal(authority, object.volume) { return reply(failure) }
+        objects.begin(sync: object, generation: top, base: base, pending: pending) { reply($0.failure) }
+    }
+
+    package func fill(_ fill: CopyFill, _ reply: @escaping (CopyFailure?) -> Void) {
+        var held = BlockBitmap()
+        var zero = BlockBitmap()
+        for i in 0..<fill.blocks.count {
+            held[i] = fill.held[fill.blocks.first + i]
+            zero[i] = fill.zero[fill.blocks.first + i]
+        }
+        objects.fill(
+            object: fill.object, generation: fill.generation, firstBlock: fill.blocks.first,
+            blockCount: fill.blocks.count, payload: fill.payload, held: held, zero: zero,
+            chunkVersion: fill.chunkVersion, onlyPending: fill.onlyPending
+        ) { reply($0.failure) }
+    }
+
+    package func completeSync(
+        _ object: ObjectId, _ authority: Authority, _ reply: @escaping (CopyFailure?) -> Void
+    ) {
+        if let failure = refusal(authority, object.volume) { return reply(failure) }
+        // The data first: "complete" must never be durable before what it promises.
+        objects.flush { [self] result in
+            if let failure = result.failure { return reply(failure) }
+            objects.setState(object: object, .complete, durable: true) { reply($0.failure) }
+        }
+    }
+
+    package func markSuspect(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void) {
+        objects.setState(object: object, .suspect, durable: true) { reply($0.failure) }
+    }
+
+    package func stamp(_ object: ObjectId, _ version: Version, _ reply: @escaping (CopyFailure?) -> Void) {
+        objects.setVersion(object: object, version) { [self] result in
+            if let failure = result.failure { return reply(failure) }
+            objects.flush { reply($0.failure) }
+        }
+    }
+
+    package func verify(
+        _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void
+    ) {
+        objects.verify(object: object, deep: deep) { result in
+            reply(result.mapError { .dead($0.sheepError.why) })
+        }
+    }
+
+    package func remove(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void) {
+        objects.remove(object: object, generations: nil) { reply($0.failure) }
+    }
+}
+
+extension Result where Success == Void, Failure == StoreError {
+    var failure: CopyFailure? {
+        switch self {
+        case .success: nil
+        case .failure(.full): .full
+        case .failure(let error): .dead(error.sheepError.why)
+        }
+    }
+}

@@ -1,0 +1,242 @@
+// The gateway: one writer's side of the volumes of this node. It keeps leases, locks blocks, gives versions, sends every
+// write to all targets, and answers only when the contract (ack at every target, enough complete copies) holds.
+// Pure: what it needs of the world comes in as calls, channels and a clock.
+import Catalog
+import Model
+import OrderedCollections
+import Placement
+
+package struct GatewayOptions: Sendable {
+    /// Every acknowledged write is durable.
+    package var alwaysDurable = false
+    /// An operation that would wait for copies gets EIO instead.
+    package var errorWhenUnavailable = false
+    package init() {}
+}
+
+package final class Gateway {
+    let catalog: any CatalogProposer
+    let clock: any Clock
+    let pool: BufferPool
+    let node: NodeId
+    let incarnation: UInt64
+    package var options: GatewayOptions
+    /// Channels of the stores that are attached, ascending by store.
+    var channels: [any CopyChannel] = []
+    var volumes: [VolumeId: VolumeState] = [:]
+    /// The same volumes, in order of first use, for deterministic iteration.
+    var volumeOrder: [VolumeId] = []
+    /// Told once for each store that fails; the node excludes it.
+    var onStoreFailure: (StoreId, String) -> Void = { _, _ in }
+    /// Told when a copy is no longer complete, so that recovery looks at it.
+    var onCopyBehind: (ObjectId, StoreId) -> Void = { _, _ in }
+    /// Flushes that wait for a failed store to be excluded.
+    var exclusionWaiters: [(StoreId, () -> Void)] = []
+    /// Operations that wait for a current copy to come up.
+    var mapWaiters: [() -> Void] = []
+    /// Told when a copy had a bad block: it is repaired.
+    var onCorruptCopy: (ObjectId, StoreId) -> Void = { _, _ in }
+    /// The copies of this node's stores, ascending by store.
+    var localCopies: () -> [Copy] = { [] }
+    /// Bytes that recovery has moved, since the start.
+    package var bytesPulled: UInt64 = 0
+    var pacer = Pacer()
+    package var statistics = GatewayStatistics()
+
+    package init(
+        catalog: any CatalogProposer, clock: any Clock, pool: BufferPool, node: NodeId, incarnation: UInt64,
+        options: GatewayOptions
+    ) {
+        self.catalog = catalog
+        self.clock = clock
+        self.pool = pool
+        self.node = node
+        self.incarnation = incarnation
+        self.options = options
+    }
+
+    func channel(_ store: StoreId) -> (any CopyChannel)? { channels.first { $0.store == store } }
+
+    package func attach(_ channel: any CopyChannel) {
+        detach(channel.store)
+        channels.append(channel)
+        channels.sort { $0.store < $1.store }
+    }
+
+    package func detach(_ store: StoreId) {
+        channels.removeAll { $0.store == store }
+        for id in volumeOrder {
+            guard let volume = volumes[id] else { continue }
+            volume.fenced.removeAll { $0 == store }
+        }
+    }
+
+    /// The state of a volume, made at first use. Nil when the catalog does not know it (any more).
+    func volume(_ id: VolumeId) -> VolumeState? {
+        if let volume = volumes[id] { return volume }
+        guard let record = catalog.state.volumes[id] else { return nil }
+        let volume = VolumeState(record: record)
+        volume.lastUse = clock.now
+        volumes[id] = volume
+        volumeOrder.append(id)
+        return volume
+    }
+
+    /// Complete copies that a write of this volume needs.
+    func minimumCopies(_ volume: VolumeState) -> Int {
+        let settings = catalog.state.settings
+        let usual = catalog.state.map.minimumCopies(settings)
+        return settings.minCopies > 0 ? min(usual, volume.copies) : min(usual, max(1, volume.copies - 1))
+    }
+
+    /// The state of an object, with slots for the current map.
+    func object(_ volume: VolumeState, _ index: UInt32) -> ObjectState {
+        let object: ObjectState
+        if let known = volume.objects[index] {
+            object = known
+        } else {
+            let summary = volume.summaries[index]
+            object = ObjectState(
+                id: ObjectId(volume.id, index), version: summary?.version ?? .zero,
+                isPrepared: summary?.isUniform ?? true)
+            volume.objects[index] = object
+            if volume.objects.count > 16_384 { forgetQuietObjects(volume, except: index) }
+        }
+        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        return object
+    }
+
+    func refreshSlots(_ volume: VolumeState, _ object: ObjectState) {
+        let map = catalog.state.map
+        let exceptions = volume.exceptions[object.id.index]
+        let exists = volume.summaries[object.id.index] != nil
+        object.slots.removeAll(keepingCapacity: true)
+        for id in targets(volume, object.range) {
+            guard let record = map.store(id), record.status == .up, let channel = channel(id),
+                volume.fenced.contains(id)
+            else { continue }
+            let isMember = record.inSync[object.range]
+            // A store outside S is believed only after recovery has looked at this object in this term.
+            let status = exceptions?[id] ?? (isMember || !exists ? .complete : .unverified)
+            object.slots.append(CopySlot(channel: channel, status: status, isMember: isMember))
+        }
+        if !object.slots.contains(where: { $0.isMember && $0.status == .complete }), !exists {
+            // Only a member of S may say that an object does not exist.
+            for i in object.slots.indices { object.slots[i].status = .unverified }
+        }
+        object.slotsEpoch = map.epoch.rawValue
+    }
+
+    /// The stores that a write must reach: the first `copies` of each ring's.
+    func targets(_ volume: VolumeState, _ range: RangeIndex) -> [StoreId] {
+        let map = catalog.state.map
+        var all = Array(map.on.targets(of: range).prefix(volume.copies))
+        if let to = map.to {
+            for store in to.targets(of: range).prefix(volume.copies) where !all.contains(store) { all.append(store) }
+        }
+        return all
+    }
+
+    /// Notes how a copy stands; `.complete` is the rule and needs no entry.
+    func setStatus(_ volume: VolumeState, _ index: UInt32, _ store: StoreId, _ status: SlotStatus) {
+        var known = volume.exceptions[index] ?? [:]
+        let isMember = catalog.state.map.store(store)?.inSync[ObjectId(volume.id, index).range] ?? false
+        if status == .complete && isMember { known[store] = nil } else { known[store] = status }
+        volume.exceptions[index] = known.isEmpty ? nil : known
+        if let object = volume.objects[index] {
+            for i in object.slots.indices where object.slots[i].channel.store == store {
+                object.slots[i].status = status
+            }
+        }
+    }
+
+    private func forgetQuietObjects(_ volume: VolumeState, except index: UInt32) {
+        for (key, object) in volume.objects.sorted(by: { $0.key < $1.key }) where key != index && object.isQuiet {
+            guard object.isPrepared || volume.summaries[key] != nil else { continue }
+            volume.objects[key] = nil
+        }
+    }
+
+    /// The map has changed: slots are made anew, newly attached stores are fenced, and writes that waited for an
+    /// exclusion are looked at again.
+    package func mapChanged() {
+        let waiters = exclusionWaiters
+        exclusionWaiters = []
+        for (store, action) in waiters { whenExcluded(store, action) }
+        let waiting = mapWaiters
+        mapWaiters = []
+        defer { for action in waiting { action() } }
+        for id in volumeOrder {
+            guard let volume = volumes[id], volume.phase == .ready else { continue }
+            let map = catalog.state.map
+            let missing = channels.filter {
+                map.store($0.store)?.status == .up && !volume.fenced.contains($0.store)
+            }
+            if missing.isEmpty {
+                mapSettled(volume)
+            } else {
+                fenceAdded(volume, missing)
+            }
+        }
+    }
+
+    func mapSettled(_ volume: VolumeState) {
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) {
+            refreshSlots(volume, object)
+            reconsider(volume, object)
+        }
+    }
+
+    package func volumeChanged(_ id: VolumeId) {
+        guard let volume = volumes[id] else { return }
+        guard let record = catalog.state.volumes[id] else { return volumeRemoved(id) }
+        let moreCopies = record.copies > volume.copies
+        volume.update(from: record)
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) { refreshSlots(volume, object) }
+        if moreCopies, volume.phase == .ready {
+            volume.phase = .idle  // the next use compares the copies again
+            volume.fenced = []
+        }
+    }
+
+    package func volumeRemoved(_ id: VolumeId) {
+        guard let volume = volumes.removeValue(forKey: id) else { return }
+        volumeOrder.removeAll { $0 == id }
+        let waiting = volume.waitingForReady
+        volume.waitingForReady = []
+        for action in waiting { action(.stale) }
+    }
+
+    func reportFailure(_ store: StoreId, _ reason: String) { onStoreFailure(store, reason) }
+}
+
+// MARK: use
+
+extension Gateway {
+    package func opened(_ id: VolumeId) {
+        guard let volume = volume(id) else { return }
+        volume.openCount += 1
+        volume.lastUse = clock.now
+    }
+
+    package func closed(_ id: VolumeId) {
+        guard let volume = volumes[id], volume.openCount > 0 else { return }
+        volume.openCount -= 1
+        volume.lastUse = clock.now
+    }
+
+    /// Volumes that nobody has open and that have nothing on its way let go of what they know; the lease goes back.
+    func forgetIdleVolumes(olderThanMilliseconds age: UInt64) {
+        for id in volumeOrder {
+            guard let volume = volumes[id], volume.openCount == 0, volume.phase == .ready,
+                volume.writesInFlight == 0, !volume.gateClosed, !volume.controlBusy,
+                clock.now.milliseconds(since: volume.lastUse) >= age,
+                volume.exceptions.isEmpty, volume.stores.allSatisfy({ $0.applied == $0.flushed })
+            else { continue }
+            guard !volume.objects.contains(where: { !$0.value.isQuiet }) else { continue }
+            volumes[id] = nil
+            volumeOrder.removeAll { $0 == id }
+            catalog.propose(.releaseLease(id, term: volume.term), request: nil) { _ in }
+        }
+    }
+}

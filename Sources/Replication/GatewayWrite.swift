@@ -1,0 +1,330 @@
+// Writes and discards: split into objects, filled up to whole blocks, locked, given a version, sent to all targets,
+// and answered when all have answered and enough of them are complete.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+
+extension Gateway {
+    /// See `VolumeService.write`.
+    package func write(
+        _ id: VolumeId, offset: UInt64, count: Int, from buffer: Buffer, bufferOffset: Int, durable: Bool,
+        _ completion: @escaping (Errno?) -> Void
+    ) {
+        guard count > 0 else { return completion(nil) }
+        statistics.writes += 1
+        statistics.bytesWritten += UInt64(count)
+        let mustFlush = durable || options.alwaysDurable
+        let finish: (Errno?) -> Void =
+            mustFlush
+            ? { [self] errno in
+                if let errno { completion(errno) } else { flush(id, completion) }
+            } : completion
+        whenReady(id) { [self] volume, errno in
+            guard let volume else { return finish(errno) }
+            enter(volume) { [self] in
+                let finish: (Errno?) -> Void = { [self] errno in
+                    leave(volume)
+                    finish(errno)
+                }
+                let first = offset / UInt64(objectSize)
+                let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
+                if first == last {
+                    writeObject(
+                        volume, UInt32(first), Int(offset % UInt64(objectSize)), count, buffer, bufferOffset, finish)
+                    return
+                }
+                let join = Join(Int(last - first + 1), finish)
+                var done = 0
+                while done < count {
+                    let position = offset + UInt64(done)
+                    let within = Int(position % UInt64(objectSize))
+                    let length = min(count - done, objectSize - within)
+                    writeObject(
+                        volume, UInt32(position / UInt64(objectSize)), within, length, buffer, bufferOffset + done,
+                        join.arrive)
+                    done += length
+                }
+            }
+        }
+    }
+
+    func writeObject(
+        _ volume: VolumeState, _ index: UInt32, _ offset: Int, _ count: Int, _ buffer: Buffer, _ bufferOffset: Int,
+        _ completion: @escaping (Errno?) -> Void
+    ) {
+        let first = offset / blockSize
+        let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
+        let isAligned = offset % blockSize == 0 && count % blockSize == 0
+        lock(volume, index, blocks, exclusive: true, failed: completion) { [self] object, unlock in
+            let finish: (Errno?) -> Void = { errno in
+                unlock()
+                completion(errno)
+            }
+            if isAligned && bufferOffset % blockSize == 0 {
+                let payload = Payload(
+                    buffer: buffer, firstBlock: bufferOffset / blockSize, blockCount: blocks.count)
+                buffer.computeChecksums(payload.firstBlock..<payload.firstBlock + payload.blockCount)
+                return send(volume, object, blocks, payload, keepAsZero: false, finish)
+            }
+            // Whole blocks only beyond this point: what the write does not cover is read first, under the same lock.
+            let whole = pool.buffer(blocks.byteCount)
+            let assemble: (Errno?) -> Void = { [self] errno in
+                if let errno { return finish(errno) }
+                (whole.bytes + (offset - blocks.byteOffset)).copyMemory(
+                    from: buffer.bytes + bufferOffset, byteCount: count)
+                whole.computeChecksums(0..<blocks.count)
+                send(
+                    volume, object, blocks, Payload(buffer: whole, firstBlock: 0, blockCount: blocks.count),
+                    keepAsZero: false, finish)
+            }
+            let headIsPartial = offset % blockSize != 0
+            let tailIsPartial = (offset + count) % blockSize != 0
+            guard headIsPartial || tailIsPartial else { return assemble(nil) }
+            if blocks.count <= 2 {
+                return readBlocks(volume, object, volume.path, blocks, into: whole, at: 0, assemble)
+            }
+            let parts = (headIsPartial ? 1 : 0) + (tailIsPartial ? 1 : 0)
+            let join = Join(parts, assemble)
+            if headIsPartial {
+                readBlocks(
+                    volume, object, volume.path, BlockRange(first: blocks.first, count: 1), into: whole, at: 0,
+                    join.arrive)
+            }
+            if tailIsPartial {
+                readBlocks(
+                    volume, object, volume.path, BlockRange(first: blocks.end - 1, count: 1), into: whole,
+                    at: (blocks.count - 1) * blockSize, join.arrive)
+            }
+        }
+    }
+
+    /// Calls `body` with the object prepared and the blocks locked.
+    func lock(
+        _ volume: VolumeState, _ index: UInt32, _ blocks: BlockRange, exclusive: Bool,
+        failed: @escaping (Errno?) -> Void,
+        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+    ) {
+        whenPrepared(volume, index, failed: failed) { [self] object in
+            lockPrepared(object, blocks, exclusive: exclusive, body)
+        }
+    }
+
+    /// Calls `body` when the object's copies in S are equal; waits for the map to change where that cannot be.
+    func whenPrepared(
+        _ volume: VolumeState, _ index: UInt32, failed: @escaping (Errno?) -> Void,
+        _ body: @escaping (ObjectState) -> Void
+    ) {
+        let object = object(volume, index)
+        guard !object.isPrepared else { return body(object) }
+        prepare(volume, object) { [self] errno in
+            if errno == nil || object.isPrepared { return body(object) }
+            if options.errorWhenUnavailable || isLost(volume, object) { return failed(.inputOutput) }
+            mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
+        }
+    }
+
+    private func lockPrepared(
+        _ object: ObjectState, _ blocks: BlockRange, exclusive: Bool,
+        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+    ) {
+        var ticket: BlockLocks.Ticket = 0
+        let run = {
+            body(object) {
+                for granted in object.locks.release(ticket) { granted() }
+            }
+        }
+        let (given, isGranted) = object.locks.acquire(blocks, exclusive: exclusive, run)
+        ticket = given
+        if isGranted { run() }
+    }
+
+    /// Gives the next version and sends to every target. The blocks are locked by the caller.
+    func send(
+        _ volume: VolumeState, _ object: ObjectState, _ blocks: BlockRange, _ payload: Payload?, keepAsZero: Bool,
+        _ completion: @escaping (Errno?) -> Void
+    ) {
+        if object.isPaused {
+            object.pausedWrites.append { [self] in
+                send(volume, object, blocks, payload, keepAsZero: keepAsZero, completion)
+            }
+            return
+        }
+        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        // Room first: ENOSPC is answered before any copy has changed.
+        if payload != nil, let errno = admit(volume, object, blocks) { return completion(errno) }
+        let version = object.version.following(in: volume.term)
+        let request = CopyWrite(
+            authority: Authority(epoch: catalog.state.map.epoch, term: volume.term), object: object.id,
+            generation: volume.path.top, previous: object.version, version: version, blocks: blocks, payload: payload,
+            keepAsZero: keepAsZero)
+        object.version = version
+        if volume.summaries.updateValue(
+            ObjectSummary(version: version, isUniform: object.isPrepared), forKey: object.id.index) == nil
+        {
+            volume.sortedIndices = nil
+        }
+        let operation = WriteOperation(object: object, request: request, completion: completion)
+        object.inFlight.append(operation)
+        dispatch(volume, operation)
+    }
+
+    /// Nil when enough targets have room. One that has none is marked suspect for this object, durably by its own write
+    /// path, so that the others go on; the volume is full when too few are left.
+    private func admit(_ volume: VolumeState, _ object: ObjectState, _ blocks: BlockRange) -> Errno? {
+        var room = 0
+        for slot in object.slots where slot.status == .complete {
+            if slot.channel.admits(object.id, volume.path.top, blocks) { room += 1 }
+        }
+        let complete = object.slots.reduce(0) { $0 + ($1.status == .complete ? 1 : 0) }
+        return room < min(complete, minimumCopies(volume)) ? .noSpace : nil
+    }
+
+    private func dispatch(_ volume: VolumeState, _ operation: WriteOperation) {
+        let object = operation.object
+        operation.isParked = false
+        operation.completeCopies = 0
+        operation.failed.removeAll()
+        operation.pending.removeAll(keepingCapacity: true)
+        var request = operation.request
+        request.authority.epoch = catalog.state.map.epoch
+        let slots = object.slots
+        for slot in slots where slot.status != .unverified { operation.pending.append(slot.channel.store) }
+        for slot in slots where slot.status != .unverified {
+            let store = slot.channel.store
+            if request.payload != nil, !slot.channel.admits(object.id, request.generation, request.blocks) {
+                // No room there: that copy is given up for this object, durably, before the write is acknowledged.
+                slot.channel.markSuspect(object.id) { [self] failure in
+                    answered(volume, operation, store, .failure(failure ?? .full))
+                }
+                continue
+            }
+            volume.applied(store)
+            slot.channel.write(request) { [self] result in answered(volume, operation, store, result) }
+        }
+        if operation.pending.isEmpty { settle(volume, operation) }
+    }
+
+    private func answered(
+        _ volume: VolumeState, _ operation: WriteOperation, _ store: StoreId, _ result: Result<CopyWritten, CopyFailure>
+    ) {
+        guard let position = operation.pending.firstIndex(of: store) else { return }
+        operation.pending.remove(at: position)
+        switch result {
+        case .success(let written):
+            if written.isComplete { operation.completeCopies += 1 }
+        case .failure(.behind), .failure(.full):
+            setStatus(volume, operation.object.id.index, store, .unverified)
+            onCopyBehind(operation.object.id, store)
+        case .failure(.dead(let reason)):
+            operation.failed.append(store)
+            reportFailure(store, reason)
+        case .failure(.staleEpoch):
+            operation.failed.append(store)  // sent again when the new map is here
+        case .failure(.staleTerm):
+            return finish(volume, operation, .inputOutput)
+        }
+        if operation.pending.isEmpty { settle(volume, operation) }
+    }
+
+    /// All targets have answered: acknowledge, or wait for the map to change.
+    private func settle(_ volume: VolumeState, _ operation: WriteOperation) {
+        guard operation.completion != nil else { return }
+        let map = catalog.state.map
+        let stillUp = operation.failed.contains { map.store($0)?.status == .up && channel($0) != nil }
+        if !stillUp, operation.completeCopies >= minimumCopies(volume) {
+            return finish(volume, operation, nil)
+        }
+        operation.isParked = true
+        if !stillUp, options.errorWhenUnavailable { return finish(volume, operation, .inputOutput) }
+        settled(operation.object)
+    }
+
+    /// Runs what waits for this object's writes to have been answered or parked.
+    func settled(_ object: ObjectState) {
+        guard !object.whenIdle.isEmpty, object.inFlight.allSatisfy(\.isParked) else { return }
+        let actions = object.whenIdle
+        object.whenIdle = []
+        for action in actions { action() }
+    }
+
+    /// Something has changed for this object: parked writes are sent again, in order. What a copy has, it answers as applied.
+    func reconsider(_ volume: VolumeState, _ object: ObjectState) {
+        for operation in object.inFlight where operation.isParked { dispatch(volume, operation) }
+    }
+
+    private func finish(_ volume: VolumeState, _ operation: WriteOperation, _ errno: Errno?) {
+        guard let completion = operation.completion else { return }
+        operation.completion = nil
+        let object = operation.object
+        if let index = object.inFlight.firstIndex(where: { $0 === operation }) { object.inFlight.remove(at: index) }
+        completion(errno)
+        settled(object)
+    }
+
+    /// Lets a write in, or keeps it waiting while the gate is closed for a snapshot.
+    func enter(_ volume: VolumeState, _ action: @escaping () -> Void) {
+        if volume.gateClosed {
+            volume.gatedWrites.append { [self] in enter(volume, action) }
+        } else {
+            volume.writesInFlight += 1
+            action()
+        }
+    }
+
+    func leave(_ volume: VolumeState) {
+        volume.writesInFlight -= 1
+        guard volume.writesInFlight == 0, !volume.whenDrained.isEmpty else { return }
+        let actions = volume.whenDrained
+        volume.whenDrained = []
+        for action in actions { action() }
+    }
+
+    /// See `VolumeService.flush`. A store counts as flushed up to what it had applied when the flush was sent.
+    package func flush(_ id: VolumeId, _ completion: @escaping (Errno?) -> Void) {
+        statistics.flushes += 1
+        guard let volume = volumes[id] else { return completion(nil) }
+        let dirty = volume.stores.filter { $0.applied > $0.flushed }
+        guard !dirty.isEmpty else { return completion(nil) }
+        let join = Join(dirty.count, completion)
+        for mark in dirty {
+            let store = mark.store
+            guard let channel = channel(store) else {
+                join.arrive(nil)  // excluded since: what it had is on the others
+                continue
+            }
+            channel.flush { [self] failure in
+                guard let failure else {
+                    volume.flushed(store, upTo: mark.applied)
+                    return join.arrive(nil)
+                }
+                if case .dead(let reason) = failure { reportFailure(store, reason) }
+                whenExcluded(store) { join.arrive(nil) }
+            }
+        }
+    }
+
+    /// Runs when the store is no longer up in the map.
+    func whenExcluded(_ store: StoreId, _ action: @escaping () -> Void) {
+        guard catalog.state.map.store(store)?.status == .up else { return action() }
+        exclusionWaiters.append((store, action))
+    }
+}
+
+/// Calls back when `count` things have arrived, with the first error among them.
+final class Join {
+    private var left: Int
+    private var errno: Errno?
+    private let completion: (Errno?) -> Void
+
+    init(_ count: Int, _ completion: @escaping (Errno?) -> Void) {
+        left = count
+        self.completion = completion
+    }
+
+    func arrive(_ errno: Errno?) {
+        if self.errno == nil { self.errno = errno }
+        left -= 1
+        if left == 0 { completion(self.errno) }
+    }
+}

@@ -1,0 +1,215 @@
+// One node: the gateway, the copies of its stores, recovery, pruning and scrubbing, over the catalog. Pure: directories
+// are opened, made and claimed by what runs it (`StoreProvider`), time comes from a clock.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Placement
+
+/// Makes and opens the disks behind store directories.
+package protocol StoreProvider: AnyObject {
+    /// Claims an empty (or missing) directory for a new store. Refused when it is not empty, or in use.
+    func claimEmpty(path: String, _ completion: @escaping (Result<any Disk, SheepError>) -> Void)
+    /// Lets a directory go that was claimed.
+    func release(path: String)
+    /// A random id that no store has.
+    func newStoreId() -> StoreId
+    var bootId: ClusterId { get }
+}
+
+/// A store that is open on this node.
+package struct AttachedStore {
+    package let id: StoreId
+    package let path: String
+    package let disk: any Disk
+    package let copy: Copy
+    package let session: StoreSession
+}
+
+/// What holds the catalog's log on this node's stores.
+package protocol CatalogStorage: AnyObject {
+    /// The store takes part from now on; it gets the newest state first.
+    func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void)
+    func detach(store: StoreId)
+}
+
+package final class Node {
+    package let id: NodeId
+    package let catalog: any CatalogProposer
+    let storage: any CatalogStorage
+    let clock: any Clock
+    let pool: BufferPool
+    let provider: any StoreProvider
+    let storeConfiguration: StoreConfiguration
+    package let gateway: Gateway
+    package let recovery: Recovery
+    package let pruner: Pruner
+    package let scrubber: Scrubber
+    /// Ascending by id.
+    package private(set) var stores: [AttachedStore] = []
+    /// Stores that failed in this process, with the reason: excluded once, never attached again.
+    package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
+    /// Lines for the log.
+    package var log: (String) -> Void = { _ in }
+    /// Told when a store has left this process for good.
+    var isStopping = false
+
+    package init(
+        id: NodeId, incarnation: UInt64, catalog: any CatalogProposer, storage: any CatalogStorage, clock: any Clock,
+        pool: BufferPool, provider: any StoreProvider, storeConfiguration: StoreConfiguration, options: GatewayOptions
+    ) {
+        self.id = id
+        self.catalog = catalog
+        self.storage = storage
+        self.clock = clock
+        self.pool = pool
+        self.provider = provider
+        self.storeConfiguration = storeConfiguration
+        gateway = Gateway(
+            catalog: catalog, clock: clock, pool: pool, node: id, incarnation: incarnation, options: options)
+        recovery = Recovery(gateway: gateway, catalog: catalog, clock: clock)
+        pruner = Pruner(catalog: catalog, clock: clock)
+        scrubber = Scrubber(gateway: gateway, catalog: catalog, clock: clock)
+        let copies = { [unowned self] in stores.map(\.copy) }
+        gateway.localCopies = copies
+        recovery.copies = copies
+        pruner.copies = copies
+        gateway.onStoreFailure = { [unowned self] store, reason in storeFailed(store, reason) }
+        gateway.onCopyBehind = { [unowned self] object, store in recovery.copyBehind(object, store) }
+        gateway.onCorruptCopy = { [unowned self] object, store in
+            log(
+                "store \(store): a block of object \(object) does not match its checksum; repairing it from another copy"
+            )
+            scrubber.repairCopy(object, store)
+        }
+        scrubber.onCopyLost = { [unowned self] object, store in copyLost(object, store) }
+        catalog.observe { [unowned self] changes in changed(changes) }
+    }
+
+    // MARK: stores
+
+    /// An opened store takes part. `start` tells the catalog who is there.
+    package func attach(id: StoreId, path: String, disk: any Disk, objects: ObjectStore, session: StoreSession) {
+        let copy = Copy(store: id, objects: objects, catalog: catalog)
+        stores.append(AttachedStore(id: id, path: path, disk: disk, copy: copy, session: session))
+        stores.sort { $0.id < $1.id }
+        gateway.attach(copy)
+    }
+
+    /// Tells the catalog which stores are up and which are not, then looks for work.
+    package func start(_ completion: @escaping () -> Void) {
+        let records = catalog.state.map.stores
+        var commands: [CatalogCommand] = []
+        for record in records where record.node == id {
+            if let store = stores.first(where: { $0.id == record.id }) {
+                if record.status != .out, record.status != .up || record.session != store.session {
+                    commands.append(.storeUp(record.id, session: store.session, wallClock: clock.wallClock))
+                }
+            } else if record.status == .up {
+                let reason = failed[record.id] ?? "not there at start"
+                commands.append(.storeDown(record.id, reason: reason, wallClock: clock.wallClock))
+            }
+        }
+        let finish = { [self] in
+            for id in catalog.state.volumes.keys { pruner.prune(id) }
+            recovery.wake()
+            watchDownStores()
+            watchIdleVolumes()
+            completion()
+        }
+        guard !commands.isEmpty else { return finish() }
+        let join = Join(commands.count) { _ in finish() }
+        for command in commands {
+            catalog.propose(command, request: nil) { [self] answer in
+                if case .refused(let error) = answer { log(error.description) }
+                join.arrive(nil)
+            }
+        }
+    }
+
+    /// A store does not work any more: it leaves the map, once, and the guests go on without it.
+    package func storeFailed(_ store: StoreId, _ reason: String) {
+        guard failed[store] == nil, !isStopping else { return }
+        failed[store] = reason
+        log("store \(store) failed and leaves the cluster map: \(reason)")
+        catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { [self] answer in
+            if case .refused(let error) = answer { log("store \(store) could not be excluded: \(error)") }
+        }
+        detach(store)
+        storage.detach(store: store)
+    }
+
+    func detach(_ store: StoreId) {
+        gateway.detach(store)
+        stores.removeAll { $0.id == store }
+    }
+
+    private func copyLost(_ object: ObjectId, _ store: StoreId) {
+        guard let channel = gateway.channel(store), let volume = gateway.volumes[object.volume] else { return }
+        log("store \(store): the copy of object \(object) is damaged; making it anew from another copy")
+        gateway.setStatus(volume, object.index, store, .unverified)
+        channel.markSuspect(object) { [self] failure in
+            if case .dead(let reason)? = failure { return storeFailed(store, reason) }
+            channel.remove(object) { [self] _ in recovery.copyBehind(object, store) }
+        }
+    }
+
+    // MARK: what the catalog tells
+
+    private func changed(_ changes: [CatalogChange]) {
+        var mapHasChanged = false
+        for change in changes {
+            switch change {
+            case .map, .settings: mapHasChanged = true
+            case .volumeCreated: break
+            case .volumeChanged(let id), .snapshotCreated(let id, _): gateway.volumeChanged(id)
+            case .snapshotRemoved(let id, _):
+                gateway.volumeChanged(id)
+                pruner.prune(id)
+            case .volumeRemoved(let id):
+                gateway.volumeChanged(id)
+                mustRemoveObjects = true
+            case .directoryCreated, .directoryChanged, .directoryRemoved, .name: break
+            }
+        }
+        if mapHasChanged {
+            for store in stores { store.copy.mapChanged() }
+            gateway.mapChanged()
+            recovery.wake()
+        } else if mustRemoveObjects {
+            recovery.wake()
+        }
+        mustRemoveObjects = false
+    }
+    private var mustRemoveObjects = false
+
+    /// Gives up stores that have been down for the down-out-interval.
+    private func watchDownStores() {
+        guard !isStopping else { return }
+        let interval = catalog.state.settings.downOutIntervalMilliseconds
+        let now = clock.wallClock
+        for record in catalog.state.map.stores where record.status == .down {
+            let elapsed = now > record.changedWallClock ? (now - record.changedWallClock) / 1_000_000 : 0
+            guard elapsed >= interval else { continue }
+            log("store \(record.id) has been down for \(elapsed / 1000) s: it is out, its data is made anew elsewhere")
+            catalog.propose(
+                .storeOut(record.id, reason: record.reason, wallClock: now), request: nil
+            ) { [self] answer in
+                if case .refused(let error) = answer { log(error.description) }
+            }
+        }
+        clock.after(milliseconds: min(1_000, max(100, interval / 10))) { [weak self] in self?.watchDownStores() }
+    }
+
+    /// A volume that nobody has open for a while forgets what it knows of its objects, and gives up its lease.
+    private func watchIdleVolumes() {
+        guard !isStopping else { return }
+        gateway.forgetIdleVolumes(olderThanMilliseconds: 300_000)
+        clock.after(milliseconds: 30_000) { [weak self] in self?.watchIdleVolumes() }
+    }
+
+    /// The driver calls it at the end of every wake-up: gathered journal records go out.
+    package func endOfBatch() {
+        for store in stores { store.copy.objects.endOfBatch() }
+    }
+}

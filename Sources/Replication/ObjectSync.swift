@@ -1,0 +1,288 @@
+// Brings one copy of one object up to date from a complete one: only the chunks that differ move. Closed generations
+// first, in ascending order; then, with the object paused for a moment, the current one: from its begin on the copy
+// takes every write, and what it missed is pulled chunk by chunk under the lock of that chunk's blocks.
+//
+//   begin (durable: syncing, pending bits)  ->  writes flow  ->  fills clear pending bits  ->  data synced  ->  complete
+//
+// A crash at any point leaves the copy syncing (or untouched): it is then compared again from the start.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Placement
+
+enum SyncOutcome {
+    case complete
+    /// The source or the target failed, or the volume went; it is tried again when recovery comes by.
+    case failed
+}
+
+extension Gateway {
+    func synchronise(
+        _ volume: VolumeState, _ object: ObjectState, _ target: any CopyChannel, _ source: any CopyChannel,
+        _ completion: @escaping (SyncOutcome) -> Void
+    ) {
+        ObjectSync(self, volume, object, target, source, completion).start()
+    }
+}
+
+final class ObjectSync {
+    private let gateway: Gateway
+    private let volume: VolumeState
+    private let object: ObjectState
+    private let target: any CopyChannel
+    private let source: any CopyChannel
+    private let completion: (SyncOutcome) -> Void
+    /// Closed generations that are equal by now.
+    private var done: [Generation] = []
+    private var hasBegun = false
+    private var hasRestarted = false
+    private var holdsPause = false
+
+    init(
+        _ gateway: Gateway, _ volume: VolumeState, _ object: ObjectState, _ target: any CopyChannel,
+        _ source: any CopyChannel, _ completion: @escaping (SyncOutcome) -> Void
+    ) {
+        self.gateway = gateway
+        self.volume = volume
+        self.object = object
+        self.target = target
+        self.source = source
+        self.completion = completion
+    }
+
+    private var authority: Authority {
+        Authority(epoch: gateway.catalog.state.map.epoch, term: volume.term)
+    }
+
+    private func finish(_ outcome: SyncOutcome) {
+        unpause()
+        completion(outcome)
+    }
+
+    private func failed(_ channel: any CopyChannel, _ failure: CopyFailure) {
+        if case .dead(let reason) = failure { gateway.reportFailure(channel.store, reason) }
+        gateway.setStatus(volume, object.id.index, target.store, .unverified)
+        finish(.failed)
+    }
+
+    // MARK: the steps
+
+    func start() { nextClosed() }
+
+    /// The views that can be reached besides the current one, ascending, that have not been compared.
+    private func remainingClosed() -> [GenerationPath] {
+        guard gateway.catalog.state.volumes[volume.id] != nil else { return [] }
+        return gateway.catalog.state.reachableViews(of: volume.id)
+            .filter { $0.top < volume.path.top && !done.contains($0.top) }
+            .sorted { $0.top < $1.top }
+    }
+
+    private func nextClosed() {
+        guard let path = remainingClosed().first else { return pauseAndCompareCurrent() }
+        compare(path) { [self] chunks, sourceView in
+            done.append(path.top)
+            guard !chunks.isEmpty else { return nextClosed() }
+            let fill = { [self] in
+                pull(path, runs(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
+            }
+            if hasBegun { return fill() }
+            // Nothing of this copy may be believed while it is half filled.
+            target.beginSync(object.id, top: path.top, base: object.version, pending: .empty, authority) {
+                [self] failure in
+                if let failure { return failed(target, failure) }
+                hasBegun = true
+                fill()
+            }
+        }
+    }
+
+    private func pauseAndCompareCurrent() {
+        pause { [self] in
+            // A snapshot may have closed another generation meanwhile.
+            guard remainingClosed().isEmpty else {
+                unpause()
+                return nextClosed()
+            }
+            let path = volume.path
+            compare(path) { [self] chunks, sourceView in
+                var pending = BlockBitmap()
+                for chunk in chunks { pending.insert(.chunk(chunk)) }
+                target.beginSync(object.id, top: path.top, base: object.version, pending: pending, authority) {
+                    [self] failure in
+                    if let failure { return failed(target, failure) }
+                    gateway.setStatus(volume, object.id.index, target.store, .syncing)
+                    unpause()
+                    pull(path, runs(chunks), sourceView, isCurrent: true) { [self] in complete() }
+                }
+            }
+        }
+    }
+
+    private func complete() {
+        target.completeSync(object.id, authority) { [self] failure in
+            if let failure { return failed(target, failure) }
+            gateway.setStatus(volume, object.id.index, target.store, .complete)
+            gateway.reconsider(volume, object)
+            finish(.complete)
+        }
+    }
+
+    // MARK: comparing
+
+    /// Answers with the chunks whose versions differ at this view, and the source's view.
+    private func compare(_ path: GenerationPath, _ body: @escaping ([Int], ComposedView) -> Void) {
+        source.view(object.id, path) { [self] result in
+            guard case .success(let ours) = result else { return failedView(source, result) }
+            target.view(object.id, path) { [self] result in
+                guard case .success(let theirs) = result else { return failedView(target, result) }
+                var chunks: [Int] = []
+                for chunk in 0..<chunksPerObject {
+                    let blocks = BlockRange.chunk(chunk)
+                    let (mine, its) = (ours.chunkVersions[chunk], theirs.chunkVersions[chunk])
+                    if mine != its || theirs.pending.containsAny(blocks) || theirs.corrupt.containsAny(blocks) {
+                        chunks.append(chunk)
+                    }
+                    if its > mine, !hasRestarted { return restart() }
+                }
+                body(chunks, ours)
+            }
+        }
+    }
+
+    /// The copy is ahead, with writes that nobody acknowledged: it begins again, empty.
+    private func restart() {
+        hasRestarted = true
+        hasBegun = false
+        done = []
+        unpause()
+        target.remove(object.id) { [self] failure in
+            if let failure { return failed(target, failure) }
+            nextClosed()
+        }
+    }
+
+    private func failedView(_ channel: any CopyChannel, _ result: Result<ComposedView, CopyFailure>) {
+        if case .failure(let failure) = result { failed(channel, failure) }
+    }
+
+    // MARK: pulling
+
+    /// Neighbouring chunks together, up to 1 MiB.
+    private func runs(_ chunks: [Int]) -> [Range<Int>] {
+        var runs: [Range<Int>] = []
+        for chunk in chunks {
+            if let last = runs.last, last.upperBound == chunk, last.count < 16 {
+                runs[runs.count - 1] = last.lowerBound..<chunk + 1
+            } else {
+                runs.append(chunk..<chunk + 1)
+            }
+        }
+        return runs
+    }
+
+    private func pull(
+        _ path: GenerationPath, _ runs: [Range<Int>], _ view: ComposedView, isCurrent: Bool,
+        _ completion: @escaping () -> Void
+    ) {
+        guard let run = runs.first else { return completion() }
+        let rest = Array(runs.dropFirst())
+        let blocks = BlockRange(first: run.lowerBound * blocksPerChunk, count: run.count * blocksPerChunk)
+        let next = { [self] in
+            gateway.pace(blocks.byteCount) { [self] in
+                pull(path, rest, view, isCurrent: isCurrent, completion)
+            }
+        }
+        guard isCurrent else { return transfer(path, run, blocks, view, onlyPending: false, next) }
+        // The block locks keep guest writes to these blocks, and only to these, out while they are pulled.
+        acquire(blocks) { [self] ticket in
+            source.view(object.id, path) { [self] result in
+                guard case .success(let fresh) = result else {
+                    release(ticket)
+                    return failedView(source, result)
+                }
+                transfer(path, run, blocks, fresh, onlyPending: true, released: { [self] in release(ticket) }, next)
+            }
+        }
+    }
+
+    private func acquire(_ blocks: BlockRange, _ body: @escaping (BlockLocks.Ticket) -> Void) {
+        var ticket: BlockLocks.Ticket = 0
+        let (given, isGranted) = object.locks.acquire(blocks, exclusive: true) { body(ticket) }
+        ticket = given
+        if isGranted { body(ticket) }
+    }
+
+    private func release(_ ticket: BlockLocks.Ticket) {
+        for granted in object.locks.release(ticket) { granted() }
+    }
+
+    private func transfer(
+        _ path: GenerationPath, _ run: Range<Int>, _ blocks: BlockRange, _ view: ComposedView, onlyPending: Bool,
+        released: @escaping () -> Void = {}, _ next: @escaping () -> Void
+    ) {
+        var data = view.held
+        data.subtract(view.zero)
+        let fillAll = { [self] (payload: Payload?) in
+            let join = Join(run.count) { [self] errno in
+                released()
+                if errno != nil { return failed(target, .dead("")) }
+                next()
+            }
+            for chunk in run {
+                let part = BlockRange.chunk(chunk)
+                let offset = (chunk - run.lowerBound) * blocksPerChunk
+                let hasData = data.containsAny(part)
+                if hasData { gateway.bytesPulled += UInt64(chunkSize) }
+                target.fill(
+                    CopyFill(
+                        object: object.id, generation: path.top, blocks: part, held: view.held, zero: view.zero,
+                        payload: hasData ? payload?.slice(offset..<offset + blocksPerChunk) : nil,
+                        chunkVersion: view.chunkVersions[chunk], onlyPending: onlyPending)
+                ) { [self] failure in
+                    if case .dead(let reason)? = failure { gateway.reportFailure(target.store, reason) }
+                    join.arrive(failure == nil ? nil : .inputOutput)
+                }
+            }
+        }
+        guard data.containsAny(blocks) else { return fillAll(nil) }
+        let buffer = gateway.pool.buffer(blocks.byteCount)
+        source.read(object.id, path, blocks, into: buffer, bufferOffset: 0) { [self] result in
+            switch result {
+            case .success(let outcome) where outcome.isWhole || outcome.corrupt.isEmpty:
+                fillAll(Payload(buffer: buffer, firstBlock: 0, blockCount: blocks.count))
+            case .success:
+                gateway.onCorruptCopy(object.id, source.store)
+                released()
+                failed(source, .behind)
+            case .failure(let failure):
+                released()
+                failed(source, failure)
+            }
+        }
+    }
+
+    // MARK: the pause
+
+    /// Keeps new writes of this object back and waits until those on their way have been answered or parked.
+    private func pause(_ action: @escaping () -> Void) {
+        if object.isPaused {
+            // Another copy of the same object begins right now.
+            object.pausedWrites.append { [self] in pause(action) }
+            return
+        }
+        object.isPaused = true
+        holdsPause = true
+        object.whenIdle.append(action)
+        gateway.settled(object)
+    }
+
+    private func unpause() {
+        guard holdsPause else { return }
+        holdsPause = false
+        object.isPaused = false
+        let waiting = object.pausedWrites
+        object.pausedWrites = []
+        for action in waiting { action() }
+    }
+}

@@ -1,0 +1,277 @@
+// Brings redundancy back: stores that are not in-sync for ranges they must have are compared object by object and get
+// the chunks that differ; when a move to a new ring is complete the old ring is dropped, and then surplus copies go.
+// Driven by changes of the map and by copies that fell behind; looks at one store at a time, a few objects at once.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Placement
+
+package final class Recovery {
+    private let gateway: Gateway
+    private let catalog: any CatalogProposer
+    private let clock: any Clock
+    /// The local stores' copies, ascending by store.
+    var copies: () -> [Copy] = { [] }
+    package private(set) var status = RecoveryStatus()
+    /// Objects that fell behind, in order; looked at before anything else.
+    private var behind: [(ObjectId, StoreId)] = []
+    private var isRunning = false
+    private var mustRunAgain = false
+    private var bytesAtStart: UInt64 = 0
+    private var rateMark: (bytes: UInt64, at: Instant)?
+    private let parallelObjects = 4
+
+    package init(gateway: Gateway, catalog: any CatalogProposer, clock: any Clock) {
+        self.gateway = gateway
+        self.catalog = catalog
+        self.clock = clock
+    }
+
+    package func copyBehind(_ object: ObjectId, _ store: StoreId) {
+        if !behind.contains(where: { $0.0 == object && $0.1 == store }) { behind.append((object, store)) }
+        clock.after(milliseconds: 100) { [weak self] in self?.wake() }
+    }
+
+    var behindCount: Int { behind.count }
+
+    /// Something changed: looks whether there is work.
+    package func wake() {
+        guard !isRunning else {
+            mustRunAgain = true
+            return
+        }
+        isRunning = true
+        mustRunAgain = false
+        step()
+    }
+
+    private func rest() {
+        isRunning = false
+        if mustRunAgain { wake() }
+    }
+
+    /// After a failure: again in a while, unless the map changes sooner.
+    private func restAndRetry(_ reason: String) {
+        status.phase = .waiting
+        status.waitingFor = reason
+        isRunning = false
+        if mustRunAgain { return wake() }
+        clock.after(milliseconds: 1_000) { [weak self] in self?.wake() }
+    }
+
+    private func step() {
+        if !behind.isEmpty { return catchUpNext() }
+        if let (store, ranges) = nextPass() { return pass(store, ranges) }
+        let map = catalog.state.map
+        if map.to != nil {
+            guard map.moveIsComplete else { return restAndRetry("a store of the new ring that is not up") }
+            catalog.propose(.dropOldRing(epoch: map.epoch), request: nil) { [self] answer in
+                if case .refused(let error) = answer { return restAndRetry(error.why) }
+                step()
+            }
+            return
+        }
+        removeSurplus { [self] in
+            status.phase = .idle
+            status.waitingFor = ""
+            rest()
+        }
+    }
+
+    // MARK: copies that fell behind
+
+    private func catchUpNext() {
+        let (object, store) = behind.removeFirst()
+        synchroniseOne(object, store) { [self] isDone in
+            if isDone { return step() }
+            // Full or failing: not now; not lost either, the pass over the store or the next start finds it.
+            let known = catalog.state.map.store(store)
+            if known?.status == .up, !behind.contains(where: { $0.0 == object && $0.1 == store }) {
+                behind.append((object, store))
+            }
+            restAndRetry("store \(store)")
+        }
+    }
+
+    /// True when nothing is left to do for this copy.
+    private func synchroniseOne(_ id: ObjectId, _ store: StoreId, _ completion: @escaping (Bool) -> Void) {
+        gateway.whenReady(id.volume) { [self] volume, _ in
+            guard let volume else { return completion(true) }
+            gateway.whenPrepared(volume, id.index, failed: { _ in completion(false) }) { [self] object in
+                guard let target = object.slots.first(where: { $0.channel.store == store }) else {
+                    return completion(true)
+                }
+                guard target.status == .unverified else { return completion(true) }
+                guard target.channel.admits(id, volume.path.top, .whole) else { return completion(false) }
+                guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
+                    return completion(false)
+                }
+                gateway.synchronise(volume, object, target.channel, source.channel) { outcome in
+                    if case .complete = outcome { completion(true) } else { completion(false) }
+                }
+            }
+        }
+    }
+
+    // MARK: a store that is not in-sync
+
+    private func nextPass() -> (StoreId, RangeSet)? {
+        let map = catalog.state.map
+        for record in map.stores where record.status == .up && gateway.channel(record.id) != nil {
+            var missing = map.targetRanges(of: record.id)
+            missing.subtract(record.inSync)
+            if !missing.isEmpty { return (record.id, missing) }
+        }
+        return nil
+    }
+
+    /// Compares every object of these ranges; when all are complete the ranges are in-sync.
+    private func pass(_ store: StoreId, _ ranges: RangeSet) {
+        status = RecoveryStatus()
+        status.phase = .verifying
+        bytesAtStart = gateway.bytesPulled
+        rateMark = (gateway.bytesPulled, clock.now)
+        let epoch = catalog.state.map.epoch
+        let volumes = Array(catalog.state.volumes.keys)
+        collect(volumes[...], store, ranges, []) { [self] work in
+            status.objectsTotal = work.count
+            status.bytesTotal = work.reduce(0) { $0 + gateway.estimateBytes($1) }
+            status.phase = .copying
+            work.isEmpty ? passDone(store, ranges, epoch) : run(work, store, ranges, epoch)
+        }
+    }
+
+    private func collect(
+        _ volumes: ArraySlice<VolumeId>, _ store: StoreId, _ ranges: RangeSet, _ work: [ObjectId],
+        _ completion: @escaping ([ObjectId]) -> Void
+    ) {
+        guard let id = volumes.first else { return completion(work) }
+        gateway.whenReady(id) { [self] volume, _ in
+            var work = work
+            if let volume {
+                for index in volume.indices() {
+                    let object = ObjectId(id, index)
+                    if ranges[object.range], gateway.targets(volume, object.range).contains(store) {
+                        work.append(object)
+                    }
+                }
+            }
+            collect(volumes.dropFirst(), store, ranges, work, completion)
+        }
+    }
+
+    private func run(_ work: [ObjectId], _ store: StoreId, _ ranges: RangeSet, _ epoch: Epoch) {
+        var next = 0
+        var active = 0
+        var failures = 0
+        func pump() {
+            while active < parallelObjects, next < work.count, failures == 0 {
+                let object = work[next]
+                next += 1
+                active += 1
+                synchroniseOne(object, store) { [self] isDone in
+                    active -= 1
+                    if isDone { status.objectsDone += 1 } else { failures += 1 }
+                    noteProgress()
+                    // Through the clock, so that a long run of equal objects neither nests nor keeps the thread.
+                    clock.after(milliseconds: 0) { pump() }
+                }
+            }
+            guard active == 0 else { return }
+            if failures > 0 { return restAndRetry("store \(store) or the copies it is made from") }
+            if next == work.count {
+                next += 1  // once only
+                passDone(store, ranges, epoch)
+            }
+        }
+        pump()
+    }
+
+    private func noteProgress() {
+        status.bytesMoved = gateway.bytesPulled - bytesAtStart
+        status.bytesTotal = max(status.bytesTotal, status.bytesMoved)
+        guard let mark = rateMark else { return }
+        let elapsed = clock.now.milliseconds(since: mark.at)
+        if elapsed >= 1_000 {
+            status.bytesPerSecond = (gateway.bytesPulled - mark.bytes) * 1_000 / elapsed
+            rateMark = (gateway.bytesPulled, clock.now)
+        }
+    }
+
+    private func passDone(_ store: StoreId, _ ranges: RangeSet, _ epoch: Epoch) {
+        guard !behind.contains(where: { $0.1 == store }) else { return step() }
+        guard let channel = gateway.channel(store) else { return step() }
+        channel.flush { [self] failure in
+            if case .dead(let reason)? = failure {
+                gateway.reportFailure(store, reason)
+                return restAndRetry("store \(store)")
+            }
+            catalog.propose(.inSync(store, ranges, epoch: epoch), request: nil) { [self] _ in
+                // Refused when the epoch has moved on: the next pass compares again, which is quick.
+                clock.after(milliseconds: 0) { [self] in step() }
+            }
+        }
+    }
+
+    // MARK: surplus copies
+
+    /// Removes what local stores need not have any more: copies outside the ring whose targets are all complete,
+    /// objects of deleted volumes; sets aside what the catalog never heard of.
+    private func removeSurplus(_ completion: @escaping () -> Void) {
+        var work: [(Copy, ObjectId, isOrphan: Bool)] = []
+        let state = catalog.state
+        for copy in copies() where state.map.store(copy.store)?.status == .up {
+            for id in copy.objects.volumes() {
+                guard state.volumes[id] != nil else {
+                    let isDeleted = state.deletedVolumes[id] != nil
+                    for entry in copy.objects.objects(of: id) {
+                        work.append((copy, entry.object, isOrphan: !isDeleted))
+                    }
+                    continue
+                }
+                guard let volume = gateway.volume(id) else { continue }
+                for entry in copy.objects.objects(of: id)
+                where !gateway.targets(volume, entry.object.range).contains(copy.store) {
+                    work.append((copy, entry.object, isOrphan: false))
+                }
+            }
+        }
+        removeNext(work[...]) { [self] in reportPruned(completion) }
+    }
+
+    private func removeNext(_ work: ArraySlice<(Copy, ObjectId, isOrphan: Bool)>, _ completion: @escaping () -> Void) {
+        guard let (copy, object, isOrphan) = work.first else { return completion() }
+        status.phase = .removing
+        let next = { [self] in
+            clock.after(milliseconds: 0) { [self] in removeNext(work.dropFirst(), completion) }
+        }
+        let remove = { copy.remove(object) { _ in next() } }
+        if isOrphan { return copy.objects.quarantine(object: object) { _ in next() } }
+        guard catalog.state.volumes[object.volume] != nil else { return remove() }
+        gateway.whenReady(object.volume) { [self] volume, _ in
+            guard let volume else { return next() }
+            gateway.whenPrepared(volume, object.index, failed: { _ in next() }) { [self] state in
+                let targets = gateway.targets(volume, state.range)
+                let complete = state.slots.filter { $0.status == .complete }.count
+                guard complete == targets.count, !targets.contains(copy.store) else { return next() }
+                remove()
+            }
+        }
+    }
+
+    /// Tells the catalog which deleted volumes have no objects on a local store any more.
+    private func reportPruned(_ completion: @escaping () -> Void) {
+        var done: [(VolumeId, StoreId)] = []
+        for (id, deleted) in catalog.state.deletedVolumes {
+            for copy in copies() where deleted.stores.contains(copy.store) && copy.objects.objects(of: id).isEmpty {
+                done.append((id, copy.store))
+            }
+        }
+        let join = Join(done.count + 1) { _ in completion() }
+        join.arrive(nil)
+        for (volume, store) in done {
+            catalog.propose(.pruned(volume, store), request: nil) { _ in join.arrive(nil) }
+        }
+    }
+}

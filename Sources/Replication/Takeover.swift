@@ -1,0 +1,223 @@
+// Taking a volume: the next term, the fence at every store that is up, and copies that differ made equal from the
+// highest version among the current ones before anything of them is answered.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+
+extension Gateway {
+    /// Calls `action` with the volume under its lease, or with an error.
+    func whenReady(_ id: VolumeId, _ action: @escaping (VolumeState?, Errno?) -> Void) {
+        guard let volume = volume(id) else { return action(nil, .stale) }
+        volume.lastUse = clock.now
+        if volume.phase == .ready { return action(volume, nil) }
+        volume.waitingForReady.append { errno in
+            if let errno { action(nil, errno) } else { action(volume, nil) }
+        }
+        if volume.phase == .idle { acquire(volume) }
+    }
+
+    private func acquire(_ volume: VolumeState) {
+        volume.phase = .acquiring
+        catalog.propose(.acquireLease(volume.id, node: node, incarnation: incarnation), request: nil) {
+            [self] answer in
+            guard case .term(let term) = answer else {
+                if case .refused(let error) = answer { becameReady(volume, error.errno) }
+                return
+            }
+            volume.term = term
+            volume.fenced = []
+            volume.summaries = [:]
+            volume.exceptions = [:]
+            volume.objects = [:]
+            volume.sortedIndices = nil
+            fence(volume, upChannels()) { [self] in becameReady(volume, nil) }
+        }
+    }
+
+    private func upChannels() -> [any CopyChannel] {
+        let map = catalog.state.map
+        return channels.filter { map.store($0.store)?.status == .up }
+    }
+
+    private func becameReady(_ volume: VolumeState, _ errno: Errno?) {
+        volume.phase = errno == nil ? .ready : .idle
+        volume.lastUse = clock.now
+        let waiting = volume.waitingForReady
+        volume.waitingForReady = []
+        for action in waiting { action(errno) }
+    }
+
+    /// Fences the stores and learns what they have; calls back when all have answered or failed.
+    private func fence(_ volume: VolumeState, _ stores: [any CopyChannel], _ completion: @escaping () -> Void) {
+        var answers: [(StoreId, [CopySummary])] = []
+        let join = Join(max(1, stores.count)) { [self] _ in
+            learn(volume, answers.sorted { $0.0 < $1.0 })
+            completion()
+        }
+        guard !stores.isEmpty else { return join.arrive(nil) }
+        let authority = Authority(epoch: catalog.state.map.epoch, term: volume.term)
+        for channel in stores {
+            channel.fence(volume.id, authority) { [self] result in
+                switch result {
+                case .success(let summaries):
+                    volume.fenced.append(channel.store)
+                    answers.append((channel.store, summaries))
+                case .failure(.dead(let reason)): reportFailure(channel.store, reason)
+                case .failure: break
+                }
+                join.arrive(nil)
+            }
+        }
+    }
+
+    /// Compares what the stores have. Objects whose members of S do not agree are made equal before their first use.
+    /// Stores that are added to a volume in use never raise a version: what they alone have was never acknowledged.
+    private func learn(_ volume: VolumeState, _ answers: [(StoreId, [CopySummary])]) {
+        let map = catalog.state.map
+        let known = volume.indices()
+        var knownPosition = 0
+        var positions = [Int](repeating: 0, count: answers.count)
+        while true {
+            var next: UInt32? = knownPosition < known.count ? known[knownPosition] : nil
+            for (i, answer) in answers.enumerated() where positions[i] < answer.1.count {
+                let index = answer.1[positions[i]].object.index
+                next = min(next ?? index, index)
+            }
+            guard let index = next else { break }
+            let isKnown = knownPosition < known.count && known[knownPosition] == index
+            if isKnown { knownPosition += 1 }
+            var found: [(StoreId, CopySummary?)] = []
+            for (i, answer) in answers.enumerated() {
+                if positions[i] < answer.1.count, answer.1[positions[i]].object.index == index {
+                    found.append((answer.0, answer.1[positions[i]]))
+                    positions[i] += 1
+                } else {
+                    found.append((answer.0, nil))
+                }
+            }
+            learn(volume, index, map, found, isKnown: isKnown)
+        }
+        volume.sortedIndices = nil
+    }
+
+    private func learn(
+        _ volume: VolumeState, _ index: UInt32, _ map: ClusterMap, _ found: [(StoreId, CopySummary?)], isKnown: Bool
+    ) {
+        let range = ObjectId(volume.id, index).range
+        let targets = targets(volume, range)
+        let isMember = { (store: StoreId) in targets.contains(store) && map.store(store)?.inSync[range] == true }
+        var version = volume.objects[index]?.version ?? volume.summaries[index]?.version ?? .zero
+        if !isKnown {
+            for case (let store, let summary?) in found where isMember(store) {
+                if summary.state == .complete, summary.isVerified { version = max(version, summary.version) }
+            }
+        }
+        var exceptions = volume.exceptions[index] ?? [:]
+        var isUniform = volume.summaries[index]?.isUniform ?? true
+        for (store, summary) in found where targets.contains(store) {
+            let isRight =
+                summary.map { $0.state == .complete && $0.isVerified && $0.version == version } ?? (version == .zero)
+            if isRight {
+                exceptions[store] = isMember(store) ? nil : .complete
+            } else {
+                exceptions[store] = .unverified
+                if isMember(store) { isUniform = false }
+            }
+        }
+        // A member of S that is away may have more than those that are here: what is decided now must outrank it.
+        if map.stores.contains(where: { $0.status != .up && isMember($0.id) }) { isUniform = false }
+        volume.exceptions[index] = exceptions.isEmpty ? nil : exceptions
+        volume.summaries[index] = ObjectSummary(version: version, isUniform: isUniform)
+        if let object = volume.objects[index], object.inFlight.isEmpty { object.isPrepared = isUniform }
+    }
+
+    /// Stores came up while the volume was in use: they are fenced with the gate closed, so that no write misses them.
+    func fenceAdded(_ volume: VolumeState, _ stores: [any CopyChannel]) {
+        closeGate(volume) { [self] in
+            fence(volume, stores.filter { !volume.fenced.contains($0.store) }) { [self] in
+                openGate(volume)
+                mapSettled(volume)
+            }
+        }
+        // Writes that wait for copies would keep the gate from draining: they are sent again to those that are there.
+        mapSettled(volume)
+    }
+
+    func closeGate(_ volume: VolumeState, _ drained: @escaping () -> Void) {
+        volume.gateClosed = true
+        volume.gateHolders += 1
+        if volume.writesInFlight == 0 { drained() } else { volume.whenDrained.append(drained) }
+    }
+
+    func openGate(_ volume: VolumeState) {
+        volume.gateHolders -= 1
+        guard volume.gateHolders == 0 else { return }
+        volume.gateClosed = false
+        let waiting = volume.gatedWrites
+        volume.gatedWrites = []
+        for action in waiting { action() }
+    }
+
+    /// Makes the copies of an object in S equal. Everything else on the object waits.
+    func prepare(_ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void) {
+        guard !object.isPrepared else { return completion(nil) }
+        if object.preparation != nil {
+            object.preparation!.append { completion(nil) }
+            return
+        }
+        object.preparation = []
+        let finish: (Errno?) -> Void = { [self] errno in
+            let waiting = object.preparation ?? []
+            object.preparation = nil
+            if errno == nil {
+                object.isPrepared = true
+                volume.summaries[object.id.index] = ObjectSummary(version: object.version, isUniform: true)
+            }
+            completion(errno)
+            for action in waiting { action() }
+            _ = self
+        }
+        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
+            return finish(.inputOutput)
+        }
+        let lagging = object.slots.filter { $0.status != .complete && $0.isMember }
+        let join = Join(lagging.count + 1) { [self] errno in
+            if let errno { return finish(errno) }
+            stampIfMemberIsAway(volume, object, finish)
+        }
+        join.arrive(nil)
+        for slot in lagging {
+            synchronise(volume, object, slot.channel, source.channel) { [self] outcome in
+                if case .complete = outcome { return join.arrive(nil) }
+                // It is given up for now, durably, before anything is answered that it does not have.
+                onCopyBehind(object.id, slot.channel.store)
+                slot.channel.markSuspect(object.id) { [self] failure in
+                    if case .dead(let reason)? = failure { reportFailure(slot.channel.store, reason) }
+                    join.arrive(nil)
+                }
+            }
+        }
+    }
+
+    private func stampIfMemberIsAway(
+        _ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void
+    ) {
+        let map = catalog.state.map
+        let targets = targets(volume, object.range)
+        guard map.stores.contains(where: { $0.inSync[object.range] && $0.status != .up && targets.contains($0.id) }),
+            object.version.term < volume.term
+        else { return completion(nil) }
+        let version = Version(term: volume.term, sequence: object.version.sequence)
+        let complete = object.slots.filter { $0.status == .complete }
+        let join = Join(complete.count, completion)
+        object.version = version
+        for slot in complete {
+            slot.channel.stamp(object.id, version) { [self] failure in
+                if case .dead(let reason)? = failure { reportFailure(slot.channel.store, reason) }
+                join.arrive(nil)
+            }
+        }
+    }
+}
