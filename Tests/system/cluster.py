@@ -31,6 +31,7 @@ class DogError(AssertionError):
 
 class Cluster:
     """Use as a context manager. `stores` directories are made under `directory`, or taken from `store_paths`."""
+    DogError = DogError
 
     def __init__(self, directory: Path, stores: int = 3, store_paths=None, options=(), environment=None,
                  start: bool = True, binary_directory: Path = None):
@@ -38,6 +39,7 @@ class Cluster:
         self.mount = self.directory / "mnt"
         self.socket = self.directory / "run" / "sheep.sock"
         self.log = self.directory / "sheep.log"
+        self.faults = self.directory / "faults"
         self.stores = [Path(p) for p in store_paths] if store_paths else [
             self.directory / f"store{i}" for i in range(stores)]
         self.options = list(options)
@@ -51,7 +53,8 @@ class Cluster:
     # Life
 
     def start(self, wait: bool = True, timeout_seconds: float = 30):
-        command = [self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount]
+        command = [self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount,
+                   "--test-faults", self.faults]
         for store in self.stores:
             store.mkdir(parents=True, exist_ok=True)
             command += ["--store", store]
@@ -189,6 +192,12 @@ class Cluster:
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def inject(self, *faults: str):
+        """Makes the disks fail, from the next second on: lines like `eio-read STORE-DIRECTORY` (Runtime's FaultFile);
+        none: they work again."""
+        self.faults.write_text("".join(f"{fault}\n" for fault in faults))
+        time.sleep(1.5)
 
     # Volumes
 
