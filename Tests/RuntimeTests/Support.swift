@@ -39,14 +39,15 @@ extension EventLoop {
     /// Runs until `condition` holds; records a failure after 60 s.
     func run(until condition: @escaping () -> Bool, sourceLocation: SourceLocation = #_sourceLocation) {
         if condition() { return }
-        var isRunning = true
-        onEndOfBatch { [unowned self] in if isRunning, condition() { self.stop() } }
+        // The hook stays; what it waits for must not, because it often holds the loop.
+        var waiting: (() -> Bool)? = condition
+        onEndOfBatch { [unowned self] in if let waiting, waiting() { self.stop() } }
         let limit = timer(afterMilliseconds: 60_000) { [unowned self] in
             Issue.record("nothing happened for 60 s", sourceLocation: sourceLocation)
             self.stop()
         }
         run()
-        isRunning = false
+        waiting = nil
         cancel(limit)
     }
 }
