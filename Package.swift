@@ -71,8 +71,11 @@ let package = Package(
             name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
+        // What several test targets use: random numbers, virtual time, disks in memory.
+        .target(name: "TestSupport", dependencies: ["Model"], path: "Tests/Support", swiftSettings: settings),
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
+        tests("Catalog", ["Model"]),
+        tests("Replication", ["Model", "ObjectStore", "Catalog", "TestSupport", collections]),
         tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
     ]
