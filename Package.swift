@@ -69,7 +69,7 @@ let package = Package(
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
 
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
+        tests("Catalog", ["Model", "Placement", collections]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
         tests("Runtime", ["Model"]), tests("Fuse", ["Runtime", "Model"]),
         tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
     ]
