@@ -72,7 +72,7 @@ let package = Package(
             swiftSettings: settings),
 
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
+        tests("Catalog", ["Model", "Placement", collections]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
         tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
     ]
