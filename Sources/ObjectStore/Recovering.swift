@@ -96,6 +96,9 @@ extension ObjectStore {
             later { completion(.success(())) }
             return false
         }
+        let completion: StoreCompletion = { [self] result in
+            if case .success = result { acknowledge(completion) } else { completion(result) }
+        }
         if let payload, payload.byteCount >= configuration.directWriteBytes, isFresh(range, sheet),
             actions.allSatisfy({ $0 == .data })
         {
@@ -149,10 +152,7 @@ extension ObjectStore {
                         of: version.littleEndian, toByteOffset: Record.chunksOffset(count: range.count) + i * 8,
                         as: UInt64.self)
                 }
-            }
-        ) { [self] result in
-            if case .success = result { acknowledge(completion) } else { completion(result) }
-        }
+            }, completion: completion)
         for block in 0..<range.count {
             let at = range.first + block
             switch actions[block] {

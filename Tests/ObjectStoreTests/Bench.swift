@@ -52,8 +52,8 @@ final class Bench {
         var steps = 0
         while !done() {
             steps += 1
-            if !step() || steps > 2_000_000 {
-                Issue.record("stuck: \(what)")
+            if !step() || steps > 20_000 {
+                Issue.record("stuck: \(what): \(store.stateForTests)")
                 return
             }
         }
@@ -140,5 +140,14 @@ final class Bench {
             }
         }
         return (tags, outcome)
+    }
+}
+extension ObjectStore {
+    var stateForTests: String {
+        "unstaged \(unstaged.count) queues \(queues.count) waiters \(flushWaiters.count) withheld \(withheld.count) "
+            + "overlay \(overlaySheets.count) applying \(isApplying) graves \(graves.count) checkpoint "
+            + "\(checkpoint.map { "\($0.phase)" } ?? "none") next \(journal.nextLsn) appended \(journal.appendedLsn) "
+            + "durable \(journal.durableLsn) available \(journal.availableSegments) start \(startLsn)/\(previousStartLsn)"
+            + " segments \(journal.segments.map(\.firstLsn)) full \(isFull) loading \(loading.count)"
     }
 }
