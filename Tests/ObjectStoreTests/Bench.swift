@@ -117,13 +117,17 @@ final class Bench {
     func flush() -> Result<Void, StoreError> { call("flush") { store.flush(completion: $0) } }
 
     /// The tags of the blocks, nil where nothing is held; 0 for zeros.
-    func read(_ object: ObjectId, top: UInt32 = .max, first: Int, count: Int) -> (tags: [UInt64?], outcome: ReadOutcome)
-    {
+    func read(_ object: ObjectId, top: UInt32 = .max, only: Bool = false, first: Int, count: Int) -> (
+        tags: [UInt64?], outcome: ReadOutcome
+    ) {
         let buffer = pool.buffer(count * blockSize)
         (buffer.bytes).initializeMemory(as: UInt8.self, repeating: 0xee, count: count * blockSize)
         var result: Result<ReadOutcome, StoreError>?
         store.read(
-            object: object, path: GenerationPath(top: Generation(top)), blocks: BlockRange(first: first, count: count),
+            object: object,
+            path: GenerationPath(
+                top: Generation(top), hidden: only ? [Generation(0)...Generation(top - 1)] : []),
+            blocks: BlockRange(first: first, count: count),
             into: buffer, bufferOffset: 0
         ) { result = $0 }
         run("read") { result != nil }

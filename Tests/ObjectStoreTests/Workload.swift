@@ -236,7 +236,16 @@ final class Workload {
                     return
                 }
             }
-            history[object] = [history[object][candidates.last!]]
+            var state = history[object][candidates.last!]
+            // A merge may have been half done: every view is right, but blocks may be in either generation.
+            state.generations = [:]
+            for item in entry?.generations ?? [] {
+                let number = item.generation.rawValue
+                let (tags, _) = bench.read(id(object), top: number, only: true, first: 0, count: Workload.blocks)
+                state.generations[number] = [:]
+                for (block, tag) in tags.enumerated() { state.generations[number]![block] = tag }
+            }
+            history[object] = [state]
             flushed[object] = 0
             completed[object] = 0
         }
