@@ -13,7 +13,7 @@ package final class Filesystem: FuseHandler {
     let uses: VolumeUses
     let clock: any Clock
     let pool: BufferPool
-    let options: MountOptions
+    let options: FilesystemOptions
     /// Names this mount for ever: with a request's number it makes the catalog's request id.
     let mountId: UInt64
     /// The directory that is the mount's root.
@@ -37,7 +37,7 @@ package final class Filesystem: FuseHandler {
 
     /// `text`: what a file of `.sheep` says now. Fails when `subdir=` names no directory.
     package init(
-        service: any VolumeService, uses: VolumeUses, clock: any Clock, pool: BufferPool, options: MountOptions,
+        service: any VolumeService, uses: VolumeUses, clock: any Clock, pool: BufferPool, options: FilesystemOptions,
         mountId: UInt64, logger: Logger, text: @escaping (ControlFile) -> String
     ) throws(SheepError) {
         guard let root = Namespace.directory(options.subdirectory, in: service.catalog.state) else {

@@ -1,7 +1,7 @@
 // The options of one mount, as they stand behind `-o`. Parsing only: nothing here acts on them.
 import Model
 
-package struct MountOptions: Hashable, Sendable {
+package struct FilesystemOptions: Hashable, Sendable {
     package enum OnUnavailable: String, Hashable, Sendable { case wait, error }
 
     /// Whether snapshots are listed beside their volumes; they can be opened by name either way.
@@ -27,11 +27,11 @@ package struct MountOptions: Hashable, Sendable {
         let key = String(parts[0])
         let value = parts.count > 1 ? String(parts[1]) : nil
         switch key {
-        case "snapshots": showsSnapshots = try MountOptions.choice(key, value, "visible", "hidden")
-        case "cp": copyClones = try MountOptions.choice(key, value, "clone", "copy")
-        case "durability": isDurable = try MountOptions.choice(key, value, "always", "flush")
+        case "snapshots": showsSnapshots = try FilesystemOptions.choice(key, value, "visible", "hidden")
+        case "cp": copyClones = try FilesystemOptions.choice(key, value, "clone", "copy")
+        case "durability": isDurable = try FilesystemOptions.choice(key, value, "always", "flush")
         case "on-unavailable":
-            onUnavailable = try MountOptions.choice(key, value, "wait", "error") ? .wait : .error
+            onUnavailable = try FilesystemOptions.choice(key, value, "wait", "error") ? .wait : .error
         case "ro" where value == nil: isReadOnly = true
         case "rw" where value == nil: isReadOnly = false
         case "subdir":
