@@ -58,17 +58,32 @@ final class RealMount {
         posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
         posix_spawn_file_actions_adddup2(&actions, 1, 2)
         defer { posix_spawn_file_actions_destroy(&actions) }
+        // The test's thread blocks signals; what it starts must not.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var mask = sigset_t()
+        sigemptyset(&mask)
+        posix_spawnattr_setsigmask(&attributes, &mask)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         let arguments: [String] = ["timeout", "-s", "KILL", "60", "bash", "-c", script]
         let words = arguments.map { strdup($0) } + [nil] as [UnsafeMutablePointer<CChar>?]
         defer { for word in words { free(word) } }
         var pid: pid_t = 0
-        precondition(posix_spawnp(&pid, "timeout", &actions, nil, words, environ) == 0, "no shell")
+        precondition(posix_spawnp(&pid, "timeout", &actions, &attributes, words, environ) == 0, "no shell")
         if wait {
             var status: Int32 = 0
             while waitpid(pid, &status, 0) < 0 && errno == EINTR {}
         }
         return pid
     }
+
+    /// Begins a script that ends at the first command that fails, and at a `no COMMAND` that does not.
+    static let strict = """
+        set -eu -o pipefail
+        no() { if "$@"; then echo "should have failed: $*" >&2; exit 1; fi; }
+
+        """
 
     /// Runs a script in the mount's root, `$T` being a directory outside; its exit status and all it wrote.
     func run(_ script: String) -> (status: Int32, output: String) {
