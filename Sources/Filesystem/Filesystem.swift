@@ -13,7 +13,7 @@ package final class Filesystem: FuseHandler {
     let uses: VolumeUses
     let clock: any Clock
     let pool: BufferPool
-    let options: FilesystemOptions
+    let options: MountOptions
     /// Names this mount for ever: with a request's number it makes the catalog's request id.
     let mountId: UInt64
     /// The directory that is the mount's root.
@@ -29,7 +29,9 @@ package final class Filesystem: FuseHandler {
     var files = OpenFileTable()
     /// Nodes of volumes that were replaced while open, by the clone that took their place (see `cloneInto`).
     var aliases: [VolumeId: VolumeId] = [:]
-    private var isStateChanged = false
+    /// Nil: I/O waits for as long as it takes.
+    let deadlines: AnswerDeadlines?
+    private(set) var isStateChanged = false
     private var heldAnswers: [() -> Void] = []
 
     /// How long the kernel may believe names and attributes; catalog changes are notified earlier.
@@ -37,7 +39,7 @@ package final class Filesystem: FuseHandler {
 
     /// `text`: what a file of `.sheep` says now. Fails when `subdir=` names no directory.
     package init(
-        service: any VolumeService, uses: VolumeUses, clock: any Clock, pool: BufferPool, options: FilesystemOptions,
+        service: any VolumeService, uses: VolumeUses, clock: any Clock, pool: BufferPool, options: MountOptions,
         mountId: UInt64, logger: Logger, text: @escaping (ControlFile) -> String
     ) throws(SheepError) {
         guard let root = Namespace.directory(options.subdirectory, in: service.catalog.state) else {
@@ -54,6 +56,7 @@ package final class Filesystem: FuseHandler {
         self.root = root
         self.logger = logger
         self.text = text
+        deadlines = options.onUnavailable == .error ? AnswerDeadlines(clock: clock) : nil
         uses.add(self)
         service.catalog.observe { [weak self] changes in self?.catalogChanged(changes) }
     }
@@ -174,6 +177,11 @@ package final class Filesystem: FuseHandler {
             remedy: "choose another name", reply)
     }
     var isReadOnly: Bool { options.isReadOnly }
+    @inline(__always)
+    func inTime(_ answer: @escaping (Errno?) -> Void) -> (Errno?) -> Void {
+        guard let deadlines else { return answer }
+        return deadlines.bounded(answer)
+    }
 
     // MARK: What must outlive the process
 

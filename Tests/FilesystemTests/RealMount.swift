@@ -21,8 +21,7 @@ final class RealMount {
     init(_ options: [String] = []) throws {
         world = World()
         volumes = FakeVolumes(world: world)
-        var parsed = FilesystemOptions()
-        for option in options { #expect(try parsed.take(option)) }
+        let parsed = try MountOptions(parsing: options)
         var template = Array("/tmp/files-test-XXXXXX".utf8CString)
         try #require(mkdtemp(&template) != nil)
         directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)

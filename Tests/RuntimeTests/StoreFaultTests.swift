@@ -3,7 +3,6 @@
 import CSheep
 import Glibc
 import Model
-import Synchronization
 import Testing
 
 @testable import Runtime
@@ -15,7 +14,7 @@ private final class Recorder: FaultInjector {
         var failing: [DiskOperationKind: Errno] = [:]
         var dropSyncs = false
     }
-    let state = Mutex(State())
+    let state = Locked(State())
 
     func fault(for operation: DiskOperationKind, _ file: StoreFile?) -> Errno? {
         state.withLock {
@@ -236,6 +235,20 @@ struct StoreFaultTests {
         #expect(fcntl(held.descriptor, F_GETFD) >= 0)
         cache.release(held, wrote: true)
         #expect(cache.openCount <= 2)
+    }
+
+    @Test func aProcessOutOfDescriptorsClosesUnusedFiles() throws {
+        let directory = TemporaryDirectory()
+        let cache = DescriptorCache(limit: 100)
+        let held = cache.insert(object(0), try FileDescriptor.open(directory.path + "/0", O_RDWR | O_CREAT).release())
+        for number in 1..<50 as Range<UInt32> {
+            let descriptor = try FileDescriptor.open(directory.path + "/\(number)", O_RDWR | O_CREAT).release()
+            cache.release(cache.insert(object(number), descriptor), wrote: true)
+        }
+        cache.closeUnused()
+        #expect(cache.openCount == 1)
+        #expect(fcntl(held.descriptor, F_GETFD) >= 0)
+        cache.release(held, wrote: false)
     }
 
     @Test func writtenFilesOutliveCleanOnesInTheCache() throws {

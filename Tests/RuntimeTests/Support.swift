@@ -26,13 +26,13 @@ final class TemporaryDirectory {
 }
 
 extension EventLoop {
-    /// Runs until `condition` holds; records a failure after 20 s.
+    /// Runs until `condition` holds; records a failure after 60 s.
     func run(until condition: @escaping () -> Bool, sourceLocation: SourceLocation = #_sourceLocation) {
         if condition() { return }
         var isRunning = true
         onEndOfBatch { [unowned self] in if isRunning, condition() { self.stop() } }
-        let limit = timer(afterMilliseconds: 20_000) { [unowned self] in
-            Issue.record("nothing happened for 20 s", sourceLocation: sourceLocation)
+        let limit = timer(afterMilliseconds: 60_000) { [unowned self] in
+            Issue.record("nothing happened for 60 s", sourceLocation: sourceLocation)
             self.stop()
         }
         run()
