@@ -39,13 +39,13 @@ package struct MountOptions: Hashable, Sendable {
     }
 
     private static let generic: Set<String> = [
-        "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "atime", "noatime", "nodiratime",
-        "dirsync",
+        "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "atime", "noatime", "dirsync",
     ]
     // Meant for mount(8), systemd or fstab; or what holds anyway.
     private static let dropped: Set<String> = [
         "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults", "relatime",
-        "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions", "subtype=sheep",
+        "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "nodiratime", "diratime",
+        "default_permissions", "subtype=sheep",
     ]
     private static let droppedPrefixes = ["x-", "X-", "comment="]
 
