@@ -74,6 +74,6 @@ let package = Package(
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
         tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
         tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
-        tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
+        tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
     ]
 )
