@@ -73,7 +73,9 @@ final class Conversation {
 }
 
 @Suite struct RequestLines {
-    @Test(arguments: ["", "x", "[]", "17", "{\"version\":1}", "{\"id\":3}", "{\"version\":1,\"id\":2,\"operation\":{}}"])
+    @Test(arguments: [
+        "", "x", "[]", "17", "{\"version\":1}", "{\"id\":3}", "{\"version\":1,\"id\":2,\"operation\":{}}",
+    ])
     func malformedOnesGetAClearError(_ line: String) throws {
         let answers = Conversation().say(line)
         let error = try #require(answers.first?.error)
@@ -132,7 +134,8 @@ final class Conversation {
         ]
         _ = try talk.ask(.volumeCreate(path: "/mnt/sheep/a.img", size: 512, copies: nil))
         _ = try talk.ask(.volumeCreate(path: "/mnt/sheep/deep/b.img", size: 512, copies: nil))
-        #expect(try talk.ask(.volumeList(path: nil, allocated: false)).volumes?.map(\.path) == ["a.img", "images/b.img"])
+        #expect(
+            try talk.ask(.volumeList(path: nil, allocated: false)).volumes?.map(\.path) == ["a.img", "images/b.img"])
         #expect(talk.errno(.volumeInfo(path: "/mnt/sheepish/a.img")) == .noEntry)
     }
 

@@ -107,7 +107,8 @@ final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountA
                 source: volume, term: state.volumes[volume]?.term ?? .none, directory: directory, name: name,
                 attributes: attributes, wallClock: wallClock), request: request, completion)
     }
-    func rollback(_ volume: VolumeId, tag: String, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void) {
+    func rollback(_ volume: VolumeId, tag: String, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void)
+    {
         propose(
             .rollback(volume: volume, term: state.volumes[volume]?.term ?? .none, tag: tag), request: request,
             completion)

@@ -65,7 +65,8 @@ package struct MountOptions: Hashable, Sendable {
         default:
             throw refused(
                 option, why: "there is no such option",
-                remedy: "the options are snapshots=, cp=, durability=, on-unavailable=, subdir=, ro and those of fuse(8)")
+                remedy:
+                    "the options are snapshots=, cp=, durability=, on-unavailable=, subdir=, ro and those of fuse(8)")
         }
     }
 
