@@ -140,7 +140,7 @@ final class Conversation {
     }
 
     @Test(arguments: [
-        (0 as UInt64, Errno.invalid), (100, .invalid), (maximumVolumeSize + 512, .fileTooBig),
+        (100 as UInt64, Errno.invalid), (.max, .invalid), (maximumVolumeSize + 512, .fileTooBig),
     ])
     func sizesThatNoVolumeCanHaveAreRefused(_ size: UInt64, _ errno: Errno) {
         #expect(Conversation().errno(.volumeCreate(path: "v", size: size, copies: nil)) == errno)

@@ -1,5 +1,6 @@
 // What people read: sizes, times, tables, trees, progress, status, errors.
 import Model
+import Replication
 import Testing
 
 @testable import Admin

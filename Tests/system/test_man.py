@@ -67,12 +67,12 @@ def page(program) -> tuple:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_everyCommandIsInItsPageAndNoOther(program):
+def test_every_command_is_in_its_page_and_no_other(program):
     assert set(page(program)[0]) == set(helped(program))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_everyOptionIsDescribedUnderItsCommandAndNoOther(program):
+def test_every_option_is_described_under_its_command_and_no_other(program):
     described, general = page(program)
     assert general == EVERYWHERE[program]
     for command, options in helped(program).items():
@@ -80,7 +80,7 @@ def test_everyOptionIsDescribedUnderItsCommandAndNoOther(program):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_helpShowsWhatTheDumpSays(program):
+def test_help_shows_what_the_dump_says(program):
     """The machine-readable help is what people see."""
     for command, options in helped(program).items():
         text = subprocess.run([str(binaries() / program), *command.split(), "--help"], capture_output=True, text=True,
@@ -90,7 +90,7 @@ def test_helpShowsWhatTheDumpSays(program):
 
 
 @pytest.mark.parametrize("name", ["sheep.8", "dog.8", "sheep-architecture.7"])
-def test_pagesAreWellFormed(name):
+def test_pages_are_well_formed(name):
     run = subprocess.run(["man", "--warnings", "-l", str(ROOT / "man" / name)], capture_output=True, text=True,
                          env={"MANWIDTH": "80", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "MANROFFSEQ": ""},
                          timeout=60)
@@ -99,7 +99,7 @@ def test_pagesAreWellFormed(name):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_everyExitStatusIsInThePage(program):
+def test_every_exit_status_is_in_the_page(program):
     source = (ROOT / "Sources" / "Admin" / "Protocol" / "ExitStatus.swift").read_text()
     codes = set(re.findall(r"case \w+ = (\d+)", source))
     text = (ROOT / "man" / f"{program}.8").read_text().split(".Sh EXIT STATUS")[1].split(".Sh")[0]

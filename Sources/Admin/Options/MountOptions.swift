@@ -35,8 +35,12 @@ package struct MountOptions: Hashable, Sendable {
         if copying == .clone { all.append("cp=clone") }
         if let durability { all.append("durability=\(durability.rawValue)") }
         if onUnavailable == .error { all.append("on-unavailable=error") }
-        if !subdirectory.isEmpty { all.append("subdir=\(subdirectory)") }
-        return (all + passedOn).joined(separator: ",")
+        if !subdirectory.isEmpty { all.append("subdir=\(MountOptions.escaped(subdirectory))") }
+        return (all + passedOn.map(MountOptions.escaped)).joined(separator: ",")
+    }
+
+    private static func escaped(_ text: String) -> String {
+        text.map { $0 == "," || $0 == "\\" ? "\\\($0)" : String($0) }.joined()
     }
 
     private mutating func take(_ option: String) throws(SheepError) {
