@@ -139,17 +139,20 @@ final class Conversation {
         #expect(talk.errno(.volumeInfo(path: "/mnt/sheepish/a.img")) == .noEntry)
     }
 
-    @Test(arguments: [
-        (100 as UInt64, Errno.invalid), (.max, .invalid), (maximumVolumeSize + 512, .fileTooBig),
-    ])
+    private static let impossibleSizes: [(UInt64, Errno)] = [
+        (100, .invalid), (UInt64.max, .invalid), (maximumVolumeSize + 512, .fileTooBig),
+    ]
+    private static let impossibleNames: [(String, Errno)] = [
+        ("a@b.img", .invalid), ("..", .invalid), (".", .invalid), ("", .invalid), (".snap", .invalid),
+        ("x/../y", .invalid), ("none/y", .noEntry), (String(repeating: "n", count: 300), .nameTooLong),
+    ]
+
+    @Test(arguments: impossibleSizes)
     func sizesThatNoVolumeCanHaveAreRefused(_ size: UInt64, _ errno: Errno) {
         #expect(Conversation().errno(.volumeCreate(path: "v", size: size, copies: nil)) == errno)
     }
 
-    @Test(arguments: [
-        ("a@b.img", Errno.invalid), ("..", .invalid), (".", .invalid), ("", .invalid), (".snap", .invalid),
-        ("x/../y", .invalid), ("none/y", .noEntry), (String(repeating: "n", count: 300), .nameTooLong),
-    ])
+    @Test(arguments: impossibleNames)
     func namesThatNoVolumeCanHaveAreRefused(_ name: String, _ errno: Errno) {
         #expect(Conversation().errno(.volumeCreate(path: name, size: 512, copies: nil)) == errno)
     }
@@ -321,8 +324,8 @@ final class Conversation {
             if let answer = try? AdminCoding.decodeAnswer(bytes) { answers.append(answer) }
         }
         for _ in 0..<6 { talk.node.advance(1000) }
-        #expect(answers.compactMap(\.progress?.done) == [10, 10] && answers.last?.result?.storeIds != nil)
-        #expect(answers.count == 3)
+        #expect(answers.compactMap(\.progress?.done) == [10, 10, 10] && answers.last?.result?.storeIds != nil)
+        #expect(answers.count == 4)
     }
 
     @Test func theLastStoreIsNotRemovedUnlessForced() {

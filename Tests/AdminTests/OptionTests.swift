@@ -21,7 +21,7 @@ private func refusal(_ change: (inout ServeOptions.Words) -> Void) -> String? {
         _ = try ServeOptions(words(change))
         return nil
     } catch {
-        #expect(error.errno == .invalid && ExitStatus(error.errno) == .usage && !error.remedy.isEmpty)
+        #expect(error.errno == .invalid && Admin.ExitStatus(error.errno) == .usage && !error.remedy.isEmpty)
         return error.why
     }
 }

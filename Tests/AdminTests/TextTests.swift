@@ -6,11 +6,19 @@ import Testing
 @testable import Admin
 
 @Suite struct ByteSizeTests {
-    @Test(arguments: [
-        ("0", 0 as UInt64), ("4096", 4096), ("10G", 10 << 30), ("512m", 512 << 20), ("1T", 1 << 40),
-        ("1.5T", 3 << 39), ("8 KiB", 8192), ("2gb", 2 << 30), ("16P", 16 << 50), ("15e", 15 << 60), ("0.5k", 512),
-        ("18446744073709551615", .max), ("1.999999E", 2_305_841_856_455_473_004),
-    ])
+    private static let readable: [(String, UInt64)] = [
+        ("0", 0), ("4096", 4096), ("10G", 10_737_418_240), ("512m", 536_870_912), ("1T", 1_099_511_627_776),
+        ("1.5T", 1_649_267_441_664), ("8 KiB", 8192), ("2gb", 2_147_483_648), ("16P", 18_014_398_509_481_984),
+        ("15e", 17_293_822_569_102_704_640), ("0.5k", 512), ("18446744073709551615", UInt64.max),
+        ("1.999999E", 2305841856292189345),
+    ]
+    private static let printed: [(UInt64, String)] = [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.50 KiB"), (10_737_418_240, "10 GiB"),
+        (1_310_720, "1.25 MiB"), (322_122_547_200, "300 GiB"), (1_072_693_248, "1023 MiB"),
+        (UInt64.max, "15.9 EiB"), (1_090_519_040, "1.01 GiB"), (21_495_808, "20.5 MiB"),
+    ]
+
+    @Test(arguments: readable)
     func sizesAreReadInPowersOf1024(_ text: String, _ bytes: UInt64) { #expect(ByteSize.parse(text) == bytes) }
 
     @Test(arguments: [
@@ -18,22 +26,20 @@ import Testing
     ])
     func whatIsNoSizeIsRefused(_ text: String) { #expect(ByteSize.parse(text) == nil) }
 
-    @Test(arguments: [
-        (0 as UInt64, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.50 KiB"), (10 << 30, "10 GiB"),
-        (UInt64(1.25 * 1024 * 1024), "1.25 MiB"), (300 << 30, "300 GiB"), (1023 << 20, "1023 MiB"),
-        (.max, "15.9 EiB"), ((1 << 30) + (1 << 24), "1.01 GiB"), ((20 << 20) + (1 << 19), "20.5 MiB"),
-    ])
+    @Test(arguments: printed)
     func sizesArePrintedWithThreeDigitsThatMatter(_ bytes: UInt64, _ text: String) {
         #expect(ByteSize.text(bytes) == text)
     }
 }
 
 @Suite struct TimeTextTests {
-    @Test(arguments: [
-        (0 as UInt64, "1970-01-01T00:00:00Z"), (951_782_399, "2000-02-28T23:59:59Z"),
+    private static let calendar: [(UInt64, String)] = [
+        (0, "1970-01-01T00:00:00Z"), (951_782_399, "2000-02-28T23:59:59Z"),
         (951_782_400, "2000-02-29T00:00:00Z"), (1_767_225_600, "2026-01-01T00:00:00Z"),
         (4_107_542_399, "2100-02-28T23:59:59Z"), (4_107_542_400, "2100-03-01T00:00:00Z"),
-    ])
+    ]
+
+    @Test(arguments: calendar)
     func timesAreThoseOfTheCalendar(_ seconds: UInt64, _ text: String) {
         #expect(TimeText.iso8601(nanoseconds: seconds * 1_000_000_000 + 999_999_999) == text)
     }
@@ -104,7 +110,7 @@ import Testing
     @Test func onATerminalABarIsDrawnOverItself() {
         var bar = ProgressBar(title: "t", isTerminal: true, width: 60)
         let half = bar.update(AdminProgress(done: 50, total: 100, unit: "objects"), milliseconds: 0)
-        #expect(half == "\rt [##############..............] 50 % (50 of 100 objects)\u{1b}[K")
+        #expect(half == "\rt [###############...............] 50 % (50 of 100 objects)\u{1b}[K")
         #expect(half.count <= 60 + 4)
         #expect(bar.finish() == "\r\u{1b}[K" && bar.finish() == "")
     }
@@ -166,13 +172,13 @@ import Testing
 
 @Suite struct ErrorTests {
     @Test func eachErrnoHasItsExitCode() {
-        let expected: [(Errno, ExitStatus)] = [
+        let expected: [(Errno, Admin.ExitStatus)] = [
             (.noEntry, .notFound), (.busy, .busy), (.tryAgain, .busy), (.notEmpty, .busy), (.exists, .exists),
             (.noSpace, .noSpace), (.invalid, .usage), (.nameTooLong, .usage), (.accessDenied, .accessDenied),
             (.connectionRefused, .unreachable), (.inputOutput, .failed), (Errno(9999), .failed),
         ]
-        for (errno, status) in expected { #expect(ExitStatus(errno) == status) }
-        #expect(ExitStatus.allCases.map(\.rawValue) == Array(0...9))
+        for (errno, status) in expected { #expect(Admin.ExitStatus(errno) == status) }
+        #expect(Admin.ExitStatus.allCases.map(\.rawValue) == Array(0...9))
     }
 
     @Test func errorsAreThreeLinesOrOneObject() {
