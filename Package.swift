@@ -43,7 +43,7 @@ let package = Package(
         // Row 1
         library("Placement", ["Model"]),
         library("Wire", ["Model"]),
-        library("ObjectStore", ["Model", collections]),
+        library("ObjectStore", ["Model", .product(name: "DequeModule", package: "swift-collections")]),
         // Row 2
         library("Catalog", ["Model", "Placement", collections]),
         // Row 3
@@ -51,7 +51,7 @@ let package = Package(
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5
-        library("Fuse", ["Model", "CFuse", "CSheep"]),
+        library("Fuse", ["Model", "CFuse", "CSheep", "Runtime"]),
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
         library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
@@ -68,7 +68,7 @@ let package = Package(
             name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
         .executableTarget(
-            name: "fuse-testserver", dependencies: ["Fuse", "Model", "CSheep"], path: "Tests/FuseTestServer",
+            name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
         tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),

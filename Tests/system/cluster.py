@@ -1,6 +1,7 @@
 # An embedded cluster under test: `sheep run` with stores and a mount in a scratch directory, killed, restarted, asked
 # through `dog --json`. Whatever happens, it leaves no process, mount or file behind: the holder of the mount survives
 # the daemon by design, so it is found by the paths that only this cluster uses.
+import fcntl
 import json
 import os
 import shutil
@@ -31,16 +32,22 @@ class DogError(AssertionError):
 
 class Cluster:
     """Use as a context manager. `stores` directories are made under `directory`, or taken from `store_paths`."""
+    DogError = DogError
 
     def __init__(self, directory: Path, stores: int = 3, store_paths=None, options=(), environment=None,
-                 start: bool = True, binary_directory: Path = None):
+                 start: bool = True, binary_directory: Path = None, prefix=(), inherited=None):
         self.directory = Path(directory)
         self.mount = self.directory / "mnt"
         self.socket = self.directory / "run" / "sheep.sock"
         self.log = self.directory / "sheep.log"
+        self.faults = self.directory / "faults"
         self.stores = [Path(p) for p in store_paths] if store_paths else [
             self.directory / f"store{i}" for i in range(stores)]
         self.options = list(options)
+        # Words before each command, such as setpriv's.
+        self.prefix = list(prefix)
+        # {name: descriptor}, to be handed over as a service manager does.
+        self.inherited = inherited
         self.environment = {**os.environ, "SHEEP_SOCKET": str(self.socket), **(environment or {})}
         self.binaries = binary_directory or binaries()
         self.process = None
@@ -51,13 +58,28 @@ class Cluster:
     # Life
 
     def start(self, wait: bool = True, timeout_seconds: float = 30):
-        command = [self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount]
+        command = [*self.prefix, self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount,
+                   "--test-faults", self.faults]
         for store in self.stores:
             store.mkdir(parents=True, exist_ok=True)
             command += ["--store", store]
+        command = [str(c) for c in command + self.options]
+        environment, prepare, passed = self.environment, None, ()
+        if self.inherited:
+            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+            descriptors = list(self.inherited.values())
+            environment = {**environment, "LISTEN_FDS": str(len(descriptors)),
+                           "LISTEN_FDNAMES": ":".join(self.inherited)}
+            passed = range(3, 3 + len(descriptors))
+
+            def prepare():
+                # Out of the way first: a target number may be one of the sources.
+                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 200) for descriptor in descriptors]
+                for number, descriptor in enumerate(high):
+                    os.dup2(descriptor, 3 + number)
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([str(c) for c in command + self.options], env=self.environment,
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=True, preexec_fn=prepare, pass_fds=passed)
         if wait:
             self.wait_ready(timeout_seconds)
         return self
@@ -69,7 +91,7 @@ class Cluster:
                 raise AssertionError(f"sheep ended with {self.process.returncode}:\n{self.log_text()[-3000:]}")
             if not is_mounted(self.mount):
                 return False
-            asked = subprocess.run([str(self.binaries / "dog"), "status", "--json"], env=self.environment,
+            asked = subprocess.run([*self.prefix, str(self.binaries / "dog"), "status", "--json"], env=self.environment,
                                    capture_output=True, timeout=20)
             return asked.returncode == 0 and os.path.isdir(self.mount / ".sheep")
         wait_until(answers, timeout_seconds, "sheep answering", 0.05)
@@ -147,7 +169,7 @@ class Cluster:
 
     def dog(self, *words, check: bool = True, timeout_seconds: float = 120):
         """The parsed answer of `dog ... --json`."""
-        result = subprocess.run([str(self.binaries / "dog"), *map(str, words), "--json"], env=self.environment,
+        result = subprocess.run([*self.prefix, str(self.binaries / "dog"), *map(str, words), "--json"], env=self.environment,
                                 capture_output=True, text=True, timeout=timeout_seconds)
         if check and result.returncode != 0:
             raise DogError(words, result.returncode, result.stdout + result.stderr)
@@ -156,7 +178,7 @@ class Cluster:
 
     def dog_text(self, *words, timeout_seconds: float = 120) -> subprocess.CompletedProcess:
         """dog as a person sees it."""
-        return subprocess.run([str(self.binaries / "dog"), *map(str, words)], env=self.environment,
+        return subprocess.run([*self.prefix, str(self.binaries / "dog"), *map(str, words)], env=self.environment,
                               capture_output=True, text=True, timeout=timeout_seconds)
 
     def status(self) -> dict:
@@ -189,6 +211,12 @@ class Cluster:
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def inject(self, *faults: str):
+        """Makes the disks fail, from the next second on: lines like `eio-read STORE-DIRECTORY` (Runtime's FaultFile);
+        none: they work again."""
+        self.faults.write_text("".join(f"{fault}\n" for fault in faults))
+        time.sleep(1.5)
 
     # Volumes
 

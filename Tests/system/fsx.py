@@ -125,7 +125,14 @@ class ClusterTarget(PlainTarget):
                 os.close(new_file)
 
     def rollback(self, volume, tag):
-        self.cluster.dog("vdi", "rollback", f"{self.inside}{volume}.img", tag)
+        # The kernel tells of the last close asynchronously; until then the volume is in use (exit status 5).
+        for attempt in range(200):
+            try:
+                return self.cluster.dog("vdi", "rollback", f"{self.inside}{volume}.img", tag)
+            except self.cluster.DogError as error:
+                if error.status != 5 or attempt == 199:
+                    raise
+                time.sleep(0.02)
 
     def delete_snapshot(self, volume, tag):
         self.snapshot_path(volume, tag).unlink()

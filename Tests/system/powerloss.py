@@ -99,7 +99,7 @@ def make_filesystem(file: Path, kind: str):
         run("mkfs.xfs", "-q", "-f", file)
     else:
         # Nothing initialised lazily: a kernel thread's writes would pad the log.
-        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", file)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", file)
 
 
 @dataclass

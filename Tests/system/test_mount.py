@@ -1,0 +1,109 @@
+# Mounting as everybody mounts: mount -t fuse.sheep, its options, several mounts of one daemon, and every way to
+# unmount.
+import contextlib
+import os
+import subprocess
+
+import pytest
+
+from cluster import binaries
+from system import is_mounted, run, unmount, wait_until
+
+
+@contextlib.contextmanager
+def extra_mount(cluster, path, options=""):
+    path.mkdir(exist_ok=True)
+    environment = {**cluster.environment, "PATH": f"{binaries()}:{os.environ['PATH']}"}
+    words = ["mount", "-t", "fuse.sheep", "none", path] + (["-o", options] if options else [])
+    run(*words, env=environment)
+    try:
+        # mount returns when it works, not before.
+        assert is_mounted(path)
+        os.listdir(path)
+        yield path
+    finally:
+        unmount(path)
+
+
+@pytest.mark.parametrize("way", [["umount"], ["fusermount3", "-u"], ["fusermount", "-u"]])
+def test_mount_and_every_way_to_unmount(cluster, directory, way):
+    with extra_mount(cluster, directory / "m", "_netdev") as path:
+        (path / f"{way[0]}.img").write_bytes(b"x" * 512)
+        assert cluster.path(f"{way[0]}.img").read_bytes() == b"x" * 512
+        run(*way, path)
+        wait_until(lambda: not is_mounted(path), 10, "the unmounting")
+    assert cluster.path(f"{way[0]}.img").exists()
+
+
+def test_read_only(cluster, directory):
+    cluster.path("ro.img").write_bytes(b"x" * 512)
+    with extra_mount(cluster, directory / "m", "ro") as path:
+        assert (path / "ro.img").read_bytes() == b"x" * 512
+        with pytest.raises(OSError) as caught:
+            open(path / "ro.img", "r+b")
+        assert caught.value.errno == 30
+
+
+def test_a_subdirectory(cluster, directory):
+    (cluster.mount / "images" / "100").mkdir(parents=True)
+    (cluster.mount / "images" / "100" / "a.img").write_bytes(b"x" * 512)
+    with extra_mount(cluster, directory / "m", "subdir=images/100") as path:
+        assert os.listdir(path) == ["a.img"] or sorted(os.listdir(path)) == [".lineage", "a.img"]
+
+
+def test_hidden_snapshots(cluster, directory):
+    volume = cluster.path("hidden.img")
+    volume.write_bytes(b"x" * 512)
+    os.link(volume, cluster.path("hidden@tag.img"))
+    with extra_mount(cluster, directory / "m", "snapshots=hidden") as path:
+        assert "hidden@tag.img" not in os.listdir(path)
+        # Not listed, but there for whoever knows it.
+        assert (path / "hidden@tag.img").read_bytes() == b"x" * 512
+
+
+def test_cp_is_a_clone_when_asked_for(cluster, directory):
+    volume = cluster.path("dense.img")
+    with open(volume, "wb") as file:
+        file.truncate(64 << 20)
+        file.write(b"data")
+    with extra_mount(cluster, directory / "m", "cp=clone") as path:
+        run("cp", path / "dense.img", path / "cloned.img")
+        assert cluster.dog("vdi", "info", "cloned.img")["parent"]
+        run("cmp", path / "dense.img", path / "cloned.img")
+
+
+def test_unknown_options_and_remount_are_refused(cluster, directory):
+    (directory / "m").mkdir()
+    environment = {**cluster.environment, "PATH": f"{binaries()}:{os.environ['PATH']}"}
+    for options in ["frobnicate", "snapshots=perhaps"]:
+        answer = subprocess.run(["mount", "-t", "fuse.sheep", "none", directory / "m", "-o", options], env=environment,
+                                capture_output=True, text=True)
+        assert answer.returncode != 0 and not is_mounted(directory / "m")
+
+
+def test_mount_without_a_daemon_says_how_to_start_it(directory):
+    (directory / "m").mkdir()
+    environment = {**os.environ, "SHEEP_SOCKET": str(directory / "none"), "PATH": f"{binaries()}:{os.environ['PATH']}"}
+    answer = subprocess.run(["mount", "-t", "fuse.sheep", "none", directory / "m"], env=environment,
+                            capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "sheep run" in answer.stderr
+
+
+def test_unmounting_does_not_stop_the_node(new_cluster):
+    cluster = new_cluster()
+    cluster.path("vol.img").write_bytes(b"x" * 512)
+    run("fusermount3", "-u", cluster.mount)
+    wait_until(lambda: not is_mounted(cluster.mount), 10, "the unmounting")
+    assert cluster.dog("vdi", "list")[0]["path"].strip("/") == "vol.img"
+    run(cluster.binaries / "sheep", "mount", cluster.mount, env=cluster.environment)
+    assert cluster.path("vol.img").read_bytes() == b"x" * 512
+
+
+def test_an_open_file_keeps_umount_from_succeeding(new_cluster):
+    cluster = new_cluster()
+    with open(cluster.path("vol.img"), "wb"):
+        assert run("umount", cluster.mount, check=False).returncode != 0
+        assert cluster.dog_text("umount").returncode == 5
+    cluster.dog("umount")
+    wait_until(lambda: not is_mounted(cluster.mount), 10, "the unmounting")

@@ -1,0 +1,213 @@
+# One of three stores fails under load: it returns EIO, its disk dies, it is deleted, or it fills up. Guests go on,
+# `dog status` says what happened, replacing it brings redundancy back, and no more is moved than was needed.
+import os
+import shutil
+import time
+
+import pytest
+
+import storereader
+from disks import FailingDisk
+from stamped import StampedWriter, block_reader
+from system import wait_until
+
+
+class Load:
+    """A stamped writer on a volume that must never see an error."""
+
+    def __init__(self, cluster, name="load.img", blocks=4096):
+        self.path = cluster.create(name, blocks * 4096)
+        self.writer = StampedWriter(self.path, blocks, seed=5)
+
+    def write(self, seconds: float = 0, count: int = 0):
+        deadline = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < deadline or number < count:
+            self.writer.write(self.writer.random.choice([1, 1, 4, 16]))
+            number += 1
+            if number % 20 == 0:
+                self.writer.flush()
+
+    def check(self):
+        self.writer.flush()
+        read = block_reader(self.path)
+        assert self.writer.history.check(read, 0)["lost"] == 0
+        read.close()
+
+    def close(self):
+        self.writer.close()
+
+
+def redundancy_by_replacement(cluster, load, bad, replacement):
+    """Replaces a store and checks that everything is whole again; returns the bytes that were moved."""
+    before = cluster.status()["recovery"]["bytesMoved"]
+    cluster.dog("store", "replace", bad, replacement)
+    load.write(1)
+    cluster.wait_healthy(120)
+    load.check()
+    moved = cluster.status()["recovery"]["bytesMoved"] - before
+    load.close()
+    cluster.stores = [replacement if store == bad else store for store in cluster.stores]
+    cluster.quiesce()
+    storereader.compare(cluster.stores)
+    return moved
+
+
+@pytest.mark.parametrize("fault", ["eio-read", "eio-write", "eio-sync"])
+def test_a_store_that_returns_errors_leaves_and_is_replaced(new_cluster, directory, fault):
+    cluster = new_cluster()
+    load = Load(cluster)
+    load.write(1)
+    bad = cluster.stores[1]
+    cluster.inject(f"{fault} {bad}")
+    load.write(3)
+    if fault == "eio-read":
+        # Reads come from memory where they can; a scrub looks at the disk.
+        cluster.dog("scrub", "start", "--deep")
+    wait_until(lambda: cluster.store_states()[str(bad)] != "up", 30, "the store leaving")
+    status = cluster.status()
+    assert status["health"] != "healthy"
+    assert any(str(bad) in problem for problem in status["problems"] + status["risks"]), status
+    load.write(1)
+    load.check()
+    # Whole objects come anew: not more than the volume.
+    moved = redundancy_by_replacement(cluster, load, bad, directory / "new-disk")
+    assert moved <= 1.2 * 4096 * 4096 + (4 << 20)
+
+
+def test_a_disk_that_dies_under_load(directory, new_cluster):
+    with FailingDisk(directory / "hardware", 512 << 20) as disk:
+        stores = [directory / "a", directory / "b", disk.mountpoint / "store"]
+        cluster = new_cluster(store_paths=stores)
+        load = Load(cluster)
+        load.write(1)
+        disk.die()
+        load.write(3)
+        wait_until(lambda: cluster.store_states()[str(stores[2])] != "up", 30, "the store leaving")
+        load.check()
+        redundancy_by_replacement(cluster, load, stores[2], directory / "new-disk")
+
+
+def test_a_store_that_is_deleted_under_load(new_cluster, directory):
+    cluster = new_cluster()
+    load = Load(cluster)
+    load.write(1)
+    bad = cluster.stores[2]
+    shutil.rmtree(bad)
+    load.write(2)
+    cluster.dog("scrub", "start", "--deep", check=False)
+    wait_until(lambda: cluster.store_states()[str(bad)] != "up", 60, "the store leaving")
+    load.write(1)
+    load.check()
+    redundancy_by_replacement(cluster, load, bad, directory / "new-disk")
+
+
+def test_a_store_that_fills_up_stays_readable_and_recovers(directory, new_cluster):
+    with FailingDisk(directory / "hardware", 512 << 20) as disk:
+        stores = [directory / "a", directory / "b", disk.mountpoint / "store"]
+        cluster = new_cluster(store_paths=stores)
+        load = Load(cluster)
+        load.write(1)
+        load.writer.flush()
+        foreign = disk.fill()
+
+        def warned():
+            store = next(s for s in cluster.status()["stores"] if s["path"] == str(stores[2]))
+            return store["spaceLevel"] != "fine"
+        wait_until(warned, 30, "the warning of a full store")
+        # New space is refused before anything is damaged; what is written stays readable.
+        big = cluster.create("big.img", 600 << 20)
+        with pytest.raises(OSError) as caught, open(big, "r+b", buffering=0) as file:
+            for _ in range(600):
+                file.write(b"x" * (1 << 20))
+        assert caught.value.errno == 28
+        load.check()
+        foreign.unlink()
+        wait_until(lambda: not warned(), 30, "the store having space again")
+        with open(big, "r+b", buffering=0) as file:
+            file.write(b"x" * (1 << 20))
+        load.write(1)
+        load.check()
+        load.close()
+        big.unlink()
+        cluster.wait_healthy()
+
+
+def test_a_store_that_was_away_receives_only_what_changed(new_cluster):
+    cluster = new_cluster()
+    load = Load(cluster, blocks=16384)
+    # Everything is written, so that "all of it" would be 64 MiB.
+    with open(load.path, "r+b", buffering=0) as file:
+        for _ in range(64):
+            file.write(os.urandom(1 << 20))
+    away = cluster.stores[0]
+    cluster.inject(f"eio-write {away}")
+    load.write(count=5)
+    wait_until(lambda: cluster.store_states()[str(away)] != "up", 30, "the store leaving")
+    # 32 chunks of 64 KiB, whole.
+    changed = 32 * 65536
+    with open(load.path, "r+b", buffering=0) as file:
+        for number in range(32):
+            os.pwrite(file.fileno(), os.urandom(65536), number * (2 << 20))
+    before = cluster.status()["recovery"]["bytesMoved"]
+    cluster.inject()
+    cluster.restart()
+    cluster.wait_healthy(120)
+    moved = cluster.status()["recovery"]["bytesMoved"]
+    moved -= before if moved >= before else 0
+    # The few writes before it left are whole chunks too.
+    assert moved <= 1.2 * (changed + 5 * 2 * 65536), f"{moved} bytes moved for {changed} changed"
+    load.close()
+    cluster.quiesce()
+    storereader.compare(cluster.stores)
+
+
+def test_reads_go_on_below_min_copies_and_writes_wait(new_cluster):
+    cluster = new_cluster()
+    load = Load(cluster)
+    load.write(1)
+    load.check()
+    cluster.inject(f"eio-sync {cluster.stores[1]}", f"eio-write {cluster.stores[1]}")
+    load.write(2)
+    wait_until(lambda: cluster.store_states()[str(cluster.stores[1])] != "up", 30, "the first store leaving")
+    load.check()
+    load.close()
+
+
+def test_a_store_added_is_filled_and_one_removed_is_emptied(new_cluster, directory):
+    cluster = new_cluster()
+    load = Load(cluster)
+    load.write(1)
+    fourth = directory / "fourth"
+    fourth.mkdir()
+    cluster.dog("store", "add", fourth)
+    load.write(1)
+    cluster.wait_healthy(120)
+    load.check()
+    cluster.dog("store", "remove", cluster.stores[0])
+    load.write(1)
+    cluster.wait_healthy(120)
+    load.check()
+    load.close()
+    cluster.stores = cluster.stores[1:] + [fourth]
+    cluster.quiesce()
+    storereader.compare(cluster.stores)
+
+
+def test_two_stores_give_two_copies_and_say_so(new_cluster):
+    cluster = new_cluster(stores=2)
+    load = Load(cluster)
+    load.write(1)
+    load.check()
+    load.close()
+    status = cluster.status()
+    assert any("2" in text and "cop" in text for text in status["risks"] + status["problems"]), status
+
+
+def test_one_store_serves_alone(new_cluster):
+    cluster = new_cluster(stores=1)
+    load = Load(cluster)
+    load.write(1)
+    cluster.restart()
+    load.check()
+    load.close()
