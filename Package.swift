@@ -43,7 +43,7 @@ let package = Package(
         // Row 1
         library("Placement", ["Model"]),
         library("Wire", ["Model"]),
-        library("ObjectStore", ["Model", collections]),
+        library("ObjectStore", ["Model", .product(name: "DequeModule", package: "swift-collections")]),
         // Row 2
         library("Catalog", ["Model", "Placement", collections]),
         // Row 3

@@ -36,6 +36,7 @@ extension CatalogState {
                 .invalid, what: "The list of stores that hold the catalog was not changed.",
                 why: "It is empty, too long, or names a store twice.", remedy: "Name each store once.")
         }
+        if !unconfirmedCatalogStores.contains(catalogStores) { unconfirmedCatalogStores.append(catalogStores) }
         catalogStores = sorted
         return .done
     }

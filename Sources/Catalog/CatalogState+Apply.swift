@@ -24,6 +24,8 @@ extension CatalogState {
     /// (except when that was EAGAIN, which invites to repeat).
     package mutating func apply(_ command: CatalogCommand, request: RequestId?) -> (CommandAnswer, [CatalogChange]) {
         index += 1
+        // Nothing is appended behind a change of this list before it is committed, so an entry behind it confirms it.
+        if case .setCatalogStores = command {} else { unconfirmedCatalogStores = [] }
         if let request, let earlier = answered[request] { return (earlier.answer, []) }
         var changes: [CatalogChange] = []
         let answer: CommandAnswer

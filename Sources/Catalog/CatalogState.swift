@@ -23,6 +23,8 @@ package struct CatalogState: Sendable {
     package internal(set) var answered: OrderedDictionary<RequestId, AnsweredRequest> = [:]
     /// The stores whose logs hold the catalog and count for a commit, ascending (see StoreQuorum).
     package internal(set) var catalogStores: [StoreId] = []
+    /// Earlier lists that may be the last committed one as long as no entry follows that of `catalogStores`.
+    package internal(set) var unconfirmedCatalogStores: [[StoreId]] = []
 }
 
 package struct DirectoryEntryKey: Hashable, Sendable {

@@ -1,77 +1,233 @@
-// One disk's store.
+// One disk's store: the index of its copies, their journal, their files. It stores durably and truthfully what it is
+// told; it never checks versions, terms or epochs, and never touches a file, clock or thread except through
+// `Disk` and `Clock`. All calls and completions are on one thread; no completion comes from inside a call.
+import DequeModule
 import Model
 
 package typealias StoreCompletion = (Result<Void, StoreError>) -> Void
 
 package final class ObjectStore {
-    /// Makes an empty store: superblock, two empty index images, the first journal segments.
-    package static func format(
-        _ disk: any Disk, identity: StoreIdentity, configuration: StoreConfiguration = StoreConfiguration(),
-        completion: @escaping StoreCompletion
-    ) { fatalError() }
+    let disk: any Disk
+    let clock: any Clock
+    let pool: BufferPool
+    let configuration: StoreConfiguration
+    private let onFailure: (StoreError) -> Void
+
+    // Set by `open`.
+    var superblock: Superblock!
+    var journal: Journal!
+    var index = Index()
+    var isOpen = false
+    /// Where an error goes while the store is being opened.
+    var onOpenFailure: ((StoreError) -> Void)?
+    private(set) var isDead = false
+    /// An object file could not grow: writes are refused until a retry succeeds.
+    var isFull = false
+
+    // Headers in memory.
+    var sheets: [FileKey: Sheet] = [:]
+    var dirtySheets: [FileKey: Sheet] = [:]
+    var loading: [FileKey: [() -> Void]] = [:]
+    var oldestClean: Sheet?
+    unowned(unsafe) var newestClean: Sheet?
+    var cleanCount = 0
+    var views = ViewCache()
+    /// Counts every change of a header: a read that finds a mismatch looks whether it was overtaken.
+    var mutations: UInt64 = 0
+
+    // Operations that wait, by object; the first of a queue is running.
+    var queues: [ObjectId: Deque<QueuedOperation>] = [:]
+    var nextTicket: UInt64 = 0
+    /// Tickets of operations that were accepted and are not in the journal yet, ascending.
+    var unstaged: [UInt64] = []
+    var flushWaiters = Deque<(ticket: UInt64, completion: StoreCompletion)>()
+
+    var deferred: [() -> Void] = []
+    /// Completions of writes held back because memory or journal are short.
+    var withheld = Deque<StoreCompletion>()
+
+    // Applying.
+    var overlaySheets: [FileKey: Sheet] = [:]
+    var overlayBytes = 0
+    var isApplying = false
+    var isApplyRetryArmed = false
+    /// Called once when everything durable is in the files, or does not fit.
+    var whenApplied: (() -> Void)?
+    /// Files written since their last sync.
+    var unsyncedFiles: Set<FileKey> = []
+    var graves: [Grave] = []
+    /// Files whose removal was accepted and is not in the journal yet.
+    var doomedFiles: Set<FileKey> = []
+    var isBurying = false
+
+    // Checkpoints.
+    var checkpoint: CheckpointRun?
+    var lastCheckpoint: UInt32 = 0
+    /// Where a replay starts by the newest image, and by the one before.
+    var startLsn: UInt64 = 1
+    var previousStartLsn: UInt64 = 1
+    var isCheckpointTimerArmed = false
+    var checkpointWaiters: [StoreCompletion] = []
+
+    var grantedBytes: UInt64 = 0
+    var counters = StoreStatistics()
+
     /// `onFailure` is called once, when the store dies of an error of its disk.
     package init(
         disk: any Disk, clock: any Clock, pool: BufferPool, configuration: StoreConfiguration,
         onFailure: @escaping (StoreError) -> Void
-    ) { fatalError() }
-    /// Reads superblock and index, replays the journal. Nothing else may be called before it has completed.
-    package func open(completion: @escaping (Result<StoreReport, StoreError>) -> Void) { fatalError() }
-    /// Checkpoint and clean mark. Nothing may be called afterwards.
-    package func close(completion: @escaping StoreCompletion) { fatalError() }
+    ) {
+        precondition(configuration.journalMaximumSegments >= 4)
+        self.disk = disk
+        self.clock = clock
+        self.pool = pool
+        self.configuration = configuration
+        self.onFailure = onFailure
+    }
+
+    var storeId: UInt64 { superblock.identity.storeId.rawValue }
+    package var identity: StoreIdentity { superblock.identity }
+    package var session: StoreSession { superblock.session }
+
+    // MARK: Batches, deferral, death
+
     /// To be called at the end of every wake-up of the thread: what was journalled since goes out as one append.
-    package func endOfBatch() { fatalError() }
-    // Data path: completions come after the append has returned.
-    package func write(_ write: ObjectWrite, completion: @escaping StoreCompletion) { fatalError() }
-    package func discard(
-        object: ObjectId, generation: Generation, version: Version, blocks: BlockRange, keepAsZero: Bool,
-        completion: @escaping StoreCompletion
-    ) { fatalError() }
-    package func flush(completion: @escaping StoreCompletion) { fatalError() }
-    package func read(
-        object: ObjectId, path: GenerationPath, blocks: BlockRange, into: Buffer, bufferOffset: Int,
-        completion: @escaping (Result<ReadOutcome, StoreError>) -> Void
-    ) { fatalError() }
-    // Recovery and repair
-    package func begin(
-        sync object: ObjectId, generation: Generation, base: Version, pending: BlockBitmap,
-        completion: @escaping StoreCompletion
-    ) { fatalError() }
-    /// `held` and `zero` are relative to `firstBlock`; of `payload` only blocks held and not zero are looked at.
-    package func fill(
-        object: ObjectId, generation: Generation, firstBlock: Int, blockCount: Int, payload: Payload?,
-        held: BlockBitmap, zero: BlockBitmap, chunkVersion: Version, onlyPending: Bool,
-        completion: @escaping StoreCompletion
-    ) { fatalError() }
-    package func setState(
-        object: ObjectId, _ state: CopyState, durable: Bool, completion: @escaping StoreCompletion
-    ) { fatalError() }
-    package func setVersion(object: ObjectId, _ version: Version, completion: @escaping StoreCompletion) {
-        fatalError()
+    package func endOfBatch() {
+        while !deferred.isEmpty {
+            let actions = deferred
+            deferred = []
+            for action in actions { action() }
+        }
+        if !isDead { journal?.endOfBatch() }
     }
-    package func remove(object: ObjectId, generations: [Generation]?, completion: @escaping StoreCompletion) {
-        fatalError()
+
+    /// Runs `action` soon, outside the present call.
+    func later(_ action: @escaping () -> Void) {
+        if deferred.isEmpty {
+            // Whoever drives the store may have no reason to wake up again.
+            clock.after(milliseconds: 0) { [self] in if !deferred.isEmpty { endOfBatch() } }
+        }
+        deferred.append(action)
     }
-    package func merge(
-        object: ObjectId, from: Generation, into: Generation, completion: @escaping StoreCompletion
-    ) { fatalError() }
-    package func quarantine(object: ObjectId, completion: @escaping StoreCompletion) { fatalError() }
-    package func fence(volume: VolumeId, term: Term, completion: @escaping StoreCompletion) { fatalError() }
-    package func fencedTerm(of volume: VolumeId) -> Term { fatalError() }
-    package func distrustAll(completion: @escaping StoreCompletion) { fatalError() }
-    // Index
-    package func entry(_ object: ObjectId) -> CopyEntry? { fatalError() }
-    package func objects(of volume: VolumeId) -> [CopyEntry] { fatalError() }
-    package func volumes() -> [VolumeId] { fatalError() }
-    package func forEach(_ body: (CopyEntry) -> Void) { fatalError() }
-    package func view(
-        object: ObjectId, path: GenerationPath, completion: @escaping (Result<ComposedView, StoreError>) -> Void
-    ) { fatalError() }
-    package func verify(
-        object: ObjectId, deep: Bool, completion: @escaping (Result<VerifyOutcome, StoreError>) -> Void
-    ) { fatalError() }
-    package var space: StoreSpace { fatalError() }
-    package func grant(bytes: Int) -> Bool { fatalError() }
-    package func returnGrant(bytes: Int) { fatalError() }
-    package var statistics: StoreStatistics { fatalError() }
-    package var memoryPerCopy: Int { fatalError() }
+    func fail(_ completion: @escaping StoreCompletion, _ error: StoreError) { later { completion(.failure(error)) } }
+
+    /// The disk failed: the store is out of service for good.
+    func die(_ error: StoreError) {
+        guard !isDead else { return }
+        if let onOpenFailure {
+            onOpenFailure(error)
+        } else {
+            stop()
+            onFailure(error)
+        }
+    }
+
+    /// Everything that waits completes with `dead`.
+    func stop() {
+        guard !isDead else { return }
+        isDead = true
+        isOpen = false
+        var waiting: [StoreCompletion] = journal?.die() ?? []
+        waiting += flushWaiters.map(\.completion)
+        waiting += withheld
+        waiting += checkpointWaiters
+        var operations: [QueuedOperation] = []
+        for object in queues.keys.sorted() { operations += queues[object]! }
+        flushWaiters = []
+        withheld = []
+        checkpointWaiters = []
+        queues = [:]
+        let loaders = loading.keys.sorted().flatMap { loading[$0]! }
+        loading = [:]
+        later {
+            for completion in waiting { completion(.failure(.dead)) }
+            for operation in operations { operation.fail() }
+            for loader in loaders { loader() }
+        }
+    }
+
+    /// Gives a completion of a write on, unless memory or journal are short: then it waits.
+    func acknowledge(_ completion: @escaping StoreCompletion) {
+        if isShort { withheld.append(completion) } else { completion(.success(())) }
+    }
+    private var isShort: Bool {
+        !isFull && (overlayBytes > configuration.memoryLimitBytes || journal.availableSegments <= 1)
+    }
+    func releaseWithheld() {
+        while !isDead, !isShort, let completion = withheld.popFirst() { completion(.success(())) }
+    }
+
+    // MARK: Index
+
+    package func entry(_ object: ObjectId) -> CopyEntry? {
+        guard let entry = index[object] else { return nil }
+        return CopyEntry(object: object, entry, trust: index.trustGeneration)
+    }
+    /// Ascending.
+    package func objects(of volume: VolumeId) -> [CopyEntry] {
+        let indices = index.indices(of: volume.rawValue)
+        return indices.map { entry(ObjectId(volume, $0))! }
+    }
+    /// Ascending.
+    package func volumes() -> [VolumeId] { index.volumes().map { VolumeId($0) } }
+    /// Ascending by object.
+    package func forEach(_ body: (CopyEntry) -> Void) {
+        for volume in volumes() {
+            for item in index.indices(of: volume.rawValue) {
+                if let entry = entry(ObjectId(volume, item)) { body(entry) }
+            }
+        }
+    }
+    package var objectCount: Int { index.count }
+    package func fencedTerm(of volume: VolumeId) -> Term { Term(index.terms[volume.rawValue] ?? 0) }
+
+    // MARK: Space
+
+    package var space: StoreSpace {
+        let now = disk.space
+        let kept = configuration.reserveBytes + grantedBytes
+        let available = now.availableBytes > kept ? now.availableBytes - kept : 0
+        let level: SpaceLevel =
+            isFull || available == 0 ? .full : available < configuration.lowSpaceBytes ? .low : .fine
+        return StoreSpace(
+            capacityBytes: now.capacityBytes, availableBytes: available, grantedBytes: grantedBytes, level: level)
+    }
+    /// Sets `bytes` aside for a gateway; false if there is not that much.
+    package func grant(bytes: Int) -> Bool {
+        precondition(bytes >= 0)
+        guard !isDead, !isFull, UInt64(bytes) <= space.availableBytes else { return false }
+        grantedBytes += UInt64(bytes)
+        return true
+    }
+    package func returnGrant(bytes: Int) {
+        precondition(bytes >= 0 && UInt64(bytes) <= grantedBytes, "more credit returned than granted")
+        grantedBytes -= UInt64(bytes)
+    }
+
+    package var statistics: StoreStatistics {
+        var now = counters
+        now.overlayBytes = overlayBytes
+        now.dirtyHeaders = dirtySheets.count
+        now.cachedHeaders = sheets.count
+        if let journal {
+            now.journalAppends = journal.appendCount
+            now.journalRecords = journal.recordCount
+            now.journalSyncs = journal.syncCount
+            now.journalSegments = journal.segments.count
+            now.freeJournalSegments = journal.freeSegments
+        }
+        return now
+    }
+    /// Bytes of memory that one more copy of one generation costs in the index, by reckoning: the entry, its share of
+    /// the hash table's free space, and the list of its generations.
+    package static let memoryPerCopy =
+        (MemoryLayout<UInt32>.stride + MemoryLayout<IndexEntry>.stride) * 2 + 32 + MemoryLayout<IndexGeneration>.stride
+}
+
+extension CopyEntry {
+    init(object: ObjectId, _ entry: IndexEntry, trust: UInt32) {
+        self.init(
+            object: object, version: Version(rawValue: entry.version), state: entry.state,
+            isVerified: entry.trust == trust, items: entry.generations)
+    }
 }

@@ -97,9 +97,16 @@ package struct CopyEntry: Sendable {
     package let state: CopyState
     /// False after `distrustAll` until `setState(.complete)`.
     package let isVerified: Bool
+    let items: [IndexGeneration]
     /// Ascending. Empty for a copy that is only a stamp.
-    package let generations: [GenerationEntry]
-    package var allocatedBlocks: Int { generations.reduce(0) { $0 + $1.allocatedBlocks } }
+    package var generations: [GenerationEntry] {
+        items.map {
+            GenerationEntry(
+                generation: Generation($0.generation), version: Version(rawValue: $0.version),
+                allocatedBlocks: Int($0.allocated))
+        }
+    }
+    package var allocatedBlocks: Int { items.reduce(0) { $0 + Int($1.allocated) } }
 }
 
 /// What a read found; bits are relative to the first block that was read. A block is in at most one of the sets.

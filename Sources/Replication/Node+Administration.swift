@@ -86,7 +86,9 @@ extension Node: NodeAdministration {
         _ store: AttachedStore, _ command: CatalogCommand,
         _ completion: @escaping (Result<StoreId, SheepError>) -> Void
     ) {
-        attach(id: store.id, path: store.path, disk: store.disk, objects: store.copy.objects, session: store.session)
+        attach(
+            AttachedStore.Parts(
+                id: store.id, path: store.path, disk: store.disk, objects: store.copy.objects, session: store.session))
         let giveUp = { [self] (error: SheepError) in
             detach(store.id)
             storage.detach(store: store.id)

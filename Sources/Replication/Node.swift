@@ -24,6 +24,22 @@ package struct AttachedStore {
     package let disk: any Disk
     package let copy: Copy
     package let session: StoreSession
+
+    /// What a store consists of before it belongs to a node.
+    package struct Parts {
+        package let id: StoreId
+        package let path: String
+        package let disk: any Disk
+        package let objects: ObjectStore
+        package let session: StoreSession
+        package init(id: StoreId, path: String, disk: any Disk, objects: ObjectStore, session: StoreSession) {
+            self.id = id
+            self.path = path
+            self.disk = disk
+            self.objects = objects
+            self.session = session
+        }
+    }
 }
 
 /// What holds the catalog's log on this node's stores.
@@ -89,12 +105,16 @@ package final class Node {
     // MARK: stores
 
     /// An opened store takes part. `start` tells the catalog who is there.
-    package func attach(id: StoreId, path: String, disk: any Disk, objects: ObjectStore, session: StoreSession) {
-        let copy = Copy(store: id, objects: objects, catalog: catalog)
-        stores.append(AttachedStore(id: id, path: path, disk: disk, copy: copy, session: session))
+    package func attach(_ parts: AttachedStore.Parts) {
+        let copy = Copy(store: parts.id, objects: parts.objects, catalog: catalog)
+        stores.append(
+            AttachedStore(id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session))
         stores.sort { $0.id < $1.id }
         gateway.attach(copy)
     }
+
+    /// A store of this node that could not be opened: it is not up, for this reason.
+    package func noteFailed(_ store: StoreId, _ reason: String) { failed[store] = reason }
 
     /// Tells the catalog which stores are up and which are not, then looks for work.
     package func start(_ completion: @escaping () -> Void) {

@@ -3,7 +3,6 @@
 import CSheep
 import Glibc
 import Model
-import Synchronization
 
 /// An open file, maybe a second time for O_DIRECT. All fields but the two descriptors belong to the cache.
 final class OpenFile: @unchecked Sendable {
@@ -37,7 +36,7 @@ final class DescriptorCache: Sendable {
         unowned(unsafe) var oldest: OpenFile?
         var descriptors = 0
     }
-    private let state = Mutex(State())
+    private let state = Locked(State())
     /// Open descriptors above which unused ones are closed.
     private let limit: Int
     /// Files looked at for one that can be closed without risk.
@@ -98,6 +97,13 @@ final class DescriptorCache: Sendable {
             open.users -= 1
             if wrote { open.isDirty = true }
             if state.descriptors > limit { evict(&state) }
+        }
+    }
+
+    /// Closes every file that nobody uses.
+    func closeUnused() {
+        state.withLock { state in
+            for open in state.files.values where open.users == 0 { DescriptorCache.drop(open, &state) }
         }
     }
 

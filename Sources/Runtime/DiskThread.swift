@@ -3,9 +3,9 @@
 import CSheep
 import Glibc
 import Model
-import Synchronization
 
-/// Something that blocks. `perform` runs on a disk thread, then `complete` on the loop's thread.
+/// Something that blocks. `perform` runs on a disk thread, then `complete` on the loop's thread, which must let go
+/// of everything that belongs there: the empty job may be freed by either thread.
 package class DiskJob: @unchecked Sendable {
     package init() {}
     package func perform() {}
@@ -14,7 +14,7 @@ package class DiskJob: @unchecked Sendable {
 
 private final class ClosureJob<Result>: DiskJob, @unchecked Sendable {
     private let work: @Sendable () -> Result
-    private let completion: (Result) -> Void
+    private var completion: ((Result) -> Void)?
     private var result: Result?
 
     init(_ work: @escaping @Sendable () -> Result, _ completion: @escaping (Result) -> Void) {
@@ -22,7 +22,12 @@ private final class ClosureJob<Result>: DiskJob, @unchecked Sendable {
         self.completion = completion
     }
     override func perform() { result = work() }
-    override func complete() { completion(result!) }
+    override func complete() {
+        let (completion, result) = (self.completion!, self.result!)
+        self.completion = nil
+        self.result = nil
+        completion(result)
+    }
 }
 
 package final class DiskThread {
@@ -42,9 +47,10 @@ package final class DiskThread {
     /// What is queued is still done and completed.
     deinit { queue.close() }
 
+    /// From the loop's thread.
     package func submit(_ job: DiskJob) {
         let waiting = queue.append(job)
-        if started == 0 || (waiting > 1 && started < width) { startThread() }
+        if started == 0 || (waiting > 0 && started < width) { startThread() }
     }
 
     package func submit<Result>(
@@ -95,7 +101,7 @@ private final class JobQueue: @unchecked Sendable {
     func append(_ job: DiskJob) -> Int {
         pthread_mutex_lock(mutex)
         jobs.append(job)
-        let waiting = jobs.count - head - idle + 1
+        let waiting = jobs.count - head - idle
         let wake = idle > 0
         pthread_mutex_unlock(mutex)
         if wake { pthread_cond_signal(condition) }

@@ -95,7 +95,11 @@ package final class EventLoop: Clock {
             registration.handler(Interest(rawValue: event.events))
         }
         runPosted()
-        while let action = timers.takeDue() { action() }
+        if !timers.isEmpty {
+            // One look at the clock: a timer set by an action waits for the next turn.
+            let now = csheep_boottime()
+            while let action = timers.takeDue(now) { action() }
+        }
         finishBatch()
     }
 

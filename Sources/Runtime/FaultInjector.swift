@@ -2,7 +2,6 @@
 // call; it must never be set unless an option that says "test" asks for it.
 import Glibc
 import Model
-import Synchronization
 
 package enum DiskOperationKind: String, Sendable { case read, write, sync, create, remove, list }
 
@@ -17,7 +16,7 @@ package protocol FaultInjector: AnyObject, Sendable {
 /// creations), `drop-syncs`; a store's path after it restricts the line to that store. `#` begins a comment.
 package final class FaultFile: Sendable {
     private let path: String
-    private let lines = Mutex<[[Substring]]>([])
+    private let lines = Locked<[[Substring]]>([])
 
     package init(path: String) {
         self.path = path

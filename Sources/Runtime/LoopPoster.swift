@@ -6,7 +6,7 @@ import Model
 import Synchronization
 
 package final class LoopPoster: Sendable {
-    private let queue = Mutex<[@Sendable () -> Void]>([])
+    private let queue = Locked<[@Sendable () -> Void]>([])
     private let hasWork = Atomic<Bool>(false)
     private let mayBeAsleep = Atomic<Bool>(false)
     private let wake: FileDescriptor

@@ -31,8 +31,12 @@ package final class SocketListener {
             guard bind(raw, address, length) == 0 else { throw .last }
         }
         if !isAbstract {
-            guard chmod(path, mode) == 0 else { throw .last }
-            if let groupId { guard chown(path, uid_t.max, groupId) == 0 else { throw .last } }
+            let isReady = chmod(path, mode) == 0 && (groupId == nil || chown(path, uid_t.max, groupId!) == 0)
+            guard isReady else {
+                let failure = Errno.last
+                unlink(path)
+                throw failure
+            }
             var state = stat()
             if lstat(path, &state) == 0 { identity = (state.st_dev, state.st_ino) }
         }

@@ -143,7 +143,7 @@ private final class StoreJob: DiskJob, @unchecked Sendable {
     private let operation: DiskOperation
     /// Bytes that were read before.
     private let already: Int
-    private let completion: (Result<DiskOutcome, Errno>) -> Void
+    private var completion: ((Result<DiskOutcome, Errno>) -> Void)?
     private var result: Result<DiskOutcome, Errno> = .success(.done)
 
     init(
@@ -157,7 +157,11 @@ private final class StoreJob: DiskJob, @unchecked Sendable {
     }
 
     override func perform() { result = diskResult { () throws(Errno) in try outcome() } }
-    override func complete() { completion(result) }
+    override func complete() {
+        let completion = self.completion!
+        self.completion = nil
+        completion(result)
+    }
 
     private func outcome() throws(Errno) -> DiskOutcome {
         switch operation {

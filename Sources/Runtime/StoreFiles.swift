@@ -13,7 +13,7 @@ final class StoreFiles: Sendable {
     private let claim: StoreClaim
     private let root: FileDescriptor
     private let cache: DescriptorCache
-    private let folders = Mutex(FolderStates())
+    private let folders = Locked(FolderStates())
     private let hasFailed = Atomic<Bool>(false)
     private let directRefused = Atomic<Bool>(false)
 
@@ -76,15 +76,25 @@ final class StoreFiles: Sendable {
     private func open(_ file: StoreFile, creating: Bool) throws(Errno) -> OpenFile {
         if let open = cache.acquire(file) { return open }
         do {
-            return cache.insert(file, try FileDescriptor.open(file.path, O_RDWR | O_NOFOLLOW, in: root.raw).release())
+            return cache.insert(file, try openPath(file, O_RDWR))
         } catch {
             guard creating, error == .noEntry else { throw error }
         }
         try check(.create, file)
-        let flags = O_RDWR | O_NOFOLLOW | O_CREAT
-        let made = try FileDescriptor.open(file.path, flags, in: root.raw)
+        let made = try openPath(file, O_RDWR | O_CREAT)
         folders.withLock { $0.created[file.folder.index] += 1 }
-        return cache.insert(file, made.release())
+        return cache.insert(file, made)
+    }
+
+    /// Opens it anew. A process that is out of descriptors gives up those of files not in use.
+    private func openPath(_ file: StoreFile, _ flags: Int32) throws(Errno) -> Int32 {
+        do {
+            return try FileDescriptor.open(file.path, flags | O_NOFOLLOW, in: root.raw).release()
+        } catch {
+            guard error == Errno(EMFILE) || error == Errno(ENFILE) else { throw error }
+            cache.closeUnused()
+            return try FileDescriptor.open(file.path, flags | O_NOFOLLOW, in: root.raw).release()
+        }
     }
 
     private func check(_ operation: DiskOperationKind, _ file: StoreFile?) throws(Errno) {
@@ -149,11 +159,11 @@ final class StoreFiles: Sendable {
 
     /// Past the page cache, where the file system lets us.
     func writeDirect(_ write: FileWrite) throws(Errno) {
-        guard !directRefused.load(ordering: .relaxed) else { return try self.write(write, creating: true) }
         precondition(
             write.offset % UInt64(blockSize) == 0
                 && write.slices.allSatisfy { $0.offset % blockSize == 0 && $0.count % blockSize == 0 },
             "a direct write is whole blocks")
+        guard !directRefused.load(ordering: .relaxed) else { return try self.write(write, creating: true) }
         try check(.write, write.file)
         let open = try open(write.file, creating: write.file.isCreatedByWrite)
         defer { cache.release(open, wrote: true) }
@@ -169,8 +179,7 @@ final class StoreFiles: Sendable {
     private func direct(_ open: OpenFile) throws(Errno) -> Int32 {
         let known = cache.direct(open)
         if known >= 0 { return known }
-        let flags = O_RDWR | O_NOFOLLOW | csheep_o_direct()
-        return cache.insertDirect(open, try FileDescriptor.open(open.file.path, flags, in: root.raw).release())
+        return cache.insertDirect(open, try openPath(open.file, O_RDWR | csheep_o_direct()))
     }
 
     private func writeSlices(
@@ -227,7 +236,7 @@ final class StoreFiles: Sendable {
         try check(.write, file)
         let isNew = faccessat(root.raw, file.path, F_OK, 0) != 0
         let open = try open(file, creating: true)
-        defer { cache.release(open, wrote: true) }
+        defer { cache.release(open, wrote: false) }
         do throws(Errno) {
             _ = try retrying { ftruncate(open.descriptor, off_t(size)) }
             if csheep_preallocate(open.descriptor, off_t(size)) != 0, errno == ENOSPC { throw Errno.noSpace }
@@ -268,7 +277,7 @@ final class StoreFiles: Sendable {
         try checkAlive()
         try check(.write, file)
         let open = try open(file, creating: true)
-        defer { cache.release(open, wrote: true) }
+        defer { cache.release(open, wrote: false) }
         try write(contents, to: open.descriptor, at: offset)
         try synchronize(open.descriptor, file)
         try synchronizeFolder(file.folder)

@@ -5,7 +5,7 @@ import Model
 
 /// A token for one pending action of an event loop.
 package final class LoopTimer {
-    fileprivate let deadline: UInt64
+    let deadline: UInt64
     fileprivate var sequence: UInt64 = 0
     /// Place in the heap, -1 when it is in none.
     fileprivate var index = -1
@@ -50,9 +50,11 @@ struct TimerHeap {
         return first.deadline > now ? Int64(clamping: first.deadline - now) : 0
     }
 
-    /// Takes the next action whose time has come.
-    mutating func takeDue() -> (() -> Void)? {
-        guard let first = heap.first, first.deadline <= csheep_boottime() else { return nil }
+    var isEmpty: Bool { heap.isEmpty }
+
+    /// Takes the next action whose time has come at `now`.
+    mutating func takeDue(_ now: UInt64) -> (() -> Void)? {
+        guard let first = heap.first, first.deadline <= now else { return nil }
         let action = first.action
         remove(first)
         return action

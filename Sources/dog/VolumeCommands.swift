@@ -50,14 +50,7 @@ struct TakeSnapshot: ParsableCommand {
     }
 
     private func words() throws -> (paths: [String], tag: String) {
-        if let tag { return (names, tag) }
-        if names.count == 2 { return ([names[0]], names[1]) }
-        if names.count == 1 {
-            let start = names[0].lastIndex(of: "/").map { names[0].index(after: $0) } ?? names[0].startIndex
-            if let (volume, tag) = SnapshotName.split(String(names[0][start...])) {
-                return ([names[0][..<start] + volume], tag)
-            }
-        }
+        if let words = SnapshotWords.split(names, tag: tag) { return words }
         throw ValidationError("the tag is missing: vdi snapshot VOLUME TAG, or --tag TAG")
     }
 }

@@ -111,7 +111,7 @@ struct Mount: ParsableCommand {
     @Argument(help: "The directory.") var mountpoint: String
 
     func run() throws {
-        try attach(RuntimePaths.absolute(mountpoint), MountOptions(options), socket: socket)
+        try attach(RuntimePaths.absolute(mountpoint), MountOptions(parsing: options), socket: socket)
     }
 }
 

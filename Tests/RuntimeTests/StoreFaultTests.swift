@@ -3,7 +3,6 @@
 import CSheep
 import Glibc
 import Model
-import Synchronization
 import Testing
 
 @testable import Runtime
@@ -15,7 +14,7 @@ private final class Recorder: FaultInjector {
         var failing: [DiskOperationKind: Errno] = [:]
         var dropSyncs = false
     }
-    let state = Mutex(State())
+    let state = Locked(State())
 
     func fault(for operation: DiskOperationKind, _ file: StoreFile?) -> Errno? {
         state.withLock {
@@ -158,14 +157,8 @@ struct StoreFaultTests {
     }
 
     @Test func aRealFullDiskIsNoSpaceAndWhatIsThereStaysReadable() throws {
-        let directory = TemporaryDirectory()
-        // Mounting needs root, which the tests of the mount need as well.
-        guard mount("none", directory.path, "tmpfs", 0, "size=4m") == 0 else {
-            Issue.record("tmpfs cannot be mounted: errno \(errno)")
-            return
-        }
-        defer { umount2(directory.path, Int32(MNT_DETACH)) }
-        let test = try TestStore(in: directory.path)
+        let mounted = try MountedDirectory("tmpfs", "size=4m")
+        let test = try TestStore(in: mounted.path)
         try test.perform(write(object(1), 9))
         let large = FileWrite(file: object(2), offset: 0, slices: [slice(512, 1), slice(1024, 2)])
         #expect(test.error(of: .write([large])) == .noSpace)
@@ -173,6 +166,34 @@ struct StoreFaultTests {
         #expect(try test.files(.journal) == [])
         #expect(try test.read(object(1), at: 0, count: blockSize) == [UInt8](repeating: 9, count: blockSize))
         try test.perform(.sync([object(1)]))
+    }
+
+    @Test func spaceFollowsWhatIsWritten() throws {
+        let mounted = try MountedDirectory("tmpfs", "size=4m")
+        let test = try TestStore(in: mounted.path)
+        let before = test.store.space
+        #expect(before.capacityBytes == 4 << 20)
+        try test.perform(.createWritten(.journal(1), size: 1 << 20))
+        test.loop.run(until: { test.store.space.availableBytes + 1 << 20 <= before.availableBytes })
+        #expect(test.store.space.capacityBytes == 4 << 20)
+    }
+
+    /// ramfs knows neither O_DIRECT nor RWF_NOWAIT nor holes.
+    @Test func aSimpleFileSystemIsServedByPlainCalls() throws {
+        let mounted = try MountedDirectory("ramfs", "")
+        let test = try TestStore(in: mounted.path)
+        for number in 0..<2 as Range<UInt32> {
+            let direct = FileWrite(file: object(number), offset: 4096, slices: [slice(40, 5)])
+            try test.perform(.writeDirect([direct]))
+            let five = [UInt8](repeating: 5, count: 40 * blockSize)
+            #expect(try test.read(object(number), at: 4096, count: 41 * blockSize) == five)
+        }
+        try test.perform(.punch(object(0), offset: 8192, count: 1 << 20))
+        let block = [UInt8](repeating: 5, count: blockSize)
+        let expected: [UInt8] = block + [UInt8](repeating: 0, count: 39 * blockSize)
+        #expect(try test.read(object(0), at: 4096, count: 41 * blockSize) == expected)
+        try test.perform(.createWritten(.journal(1), size: 100_000))
+        #expect(try test.contents(.journal(1)).count == 100_000)
     }
 
     @Test func fewDescriptorsServeManyFilesOnAllLanes() throws {
@@ -236,6 +257,20 @@ struct StoreFaultTests {
         #expect(fcntl(held.descriptor, F_GETFD) >= 0)
         cache.release(held, wrote: true)
         #expect(cache.openCount <= 2)
+    }
+
+    @Test func aProcessOutOfDescriptorsClosesUnusedFiles() throws {
+        let directory = TemporaryDirectory()
+        let cache = DescriptorCache(limit: 100)
+        let held = cache.insert(object(0), try FileDescriptor.open(directory.path + "/0", O_RDWR | O_CREAT).release())
+        for number in 1..<50 as Range<UInt32> {
+            let descriptor = try FileDescriptor.open(directory.path + "/\(number)", O_RDWR | O_CREAT).release()
+            cache.release(cache.insert(object(number), descriptor), wrote: true)
+        }
+        cache.closeUnused()
+        #expect(cache.openCount == 1)
+        #expect(fcntl(held.descriptor, F_GETFD) >= 0)
+        cache.release(held, wrote: false)
     }
 
     @Test func writtenFilesOutliveCleanOnesInTheCache() throws {

@@ -25,18 +25,29 @@ final class TemporaryDirectory {
     }
 }
 
+/// A file system in memory, mounted on a directory for the time of a test; needs root, as the mount's tests do.
+final class MountedDirectory {
+    private let directory = TemporaryDirectory()
+    var path: String { directory.path }
+    init(_ type: String, _ options: String) throws {
+        guard mount("none", directory.path, type, 0, options) == 0 else { throw Errno.last }
+    }
+    deinit { umount2(directory.path, Int32(MNT_DETACH)) }
+}
+
 extension EventLoop {
-    /// Runs until `condition` holds; records a failure after 20 s.
+    /// Runs until `condition` holds; records a failure after 60 s.
     func run(until condition: @escaping () -> Bool, sourceLocation: SourceLocation = #_sourceLocation) {
         if condition() { return }
-        var isRunning = true
-        onEndOfBatch { [unowned self] in if isRunning, condition() { self.stop() } }
-        let limit = timer(afterMilliseconds: 20_000) { [unowned self] in
-            Issue.record("nothing happened for 20 s", sourceLocation: sourceLocation)
+        // The hook stays; what it waits for must not, because it often holds the loop.
+        var waiting: (() -> Bool)? = condition
+        onEndOfBatch { [unowned self] in if let waiting, waiting() { self.stop() } }
+        let limit = timer(afterMilliseconds: 60_000) { [unowned self] in
+            Issue.record("nothing happened for 60 s", sourceLocation: sourceLocation)
             self.stop()
         }
         run()
-        isRunning = false
+        waiting = nil
         cancel(limit)
     }
 }

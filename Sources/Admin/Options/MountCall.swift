@@ -54,7 +54,7 @@ package struct MountCall: Hashable, Sendable {
         }
         source = plain[0]
         mountpoint = plain[1]
-        options = try MountOptions(optionTexts)
+        options = try MountOptions(parsing: optionTexts)
     }
 
     private static func wrong(_ why: String, remedy: String) -> SheepError {

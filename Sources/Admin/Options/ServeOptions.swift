@@ -59,7 +59,7 @@ package struct ServeOptions: Equatable, Sendable {
         guard !(words.noMount && words.mount != nil) else {
             throw ServeOptions.refused("--mount and --no-mount exclude each other", remedy: "leave one of them out")
         }
-        mountOptions = try MountOptions(words.options)
+        mountOptions = try MountOptions(parsing: words.options)
         copies = words.copies
         minCopies = words.minCopies
         try ServeOptions.check(copies: copies, minCopies: minCopies)

@@ -135,9 +135,9 @@ package struct SnapshotReport: Codable, Equatable, Sendable {
 
 /// A volume or a snapshot in the family tree; a volume's children are its snapshots, a snapshot's are its clones.
 package struct FamilyNode: Codable, Equatable, Sendable {
-    /// volume, snapshot, or hidden (a snapshot that is deleted but kept for its clones).
+    /// volume, snapshot, or deleted-volume and deleted-snapshot: deleted but kept for their clones.
     package var kind: String
-    /// A volume's path, a snapshot's tag.
+    /// A volume's path, a snapshot's tag; empty for what is deleted.
     package var name: String
     package var size: UInt64
     package var created: String

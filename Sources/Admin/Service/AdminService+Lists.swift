@@ -34,7 +34,7 @@ extension AdminService {
         var reports: [SnapshotReport] = []
         var views: [VolumeView] = []
         for (_, record) in try names.volumes(below: path) {
-            for snapshot in record.snapshots where !snapshot.isHidden && (tagWanted ?? snapshot.tag) == snapshot.tag {
+            for snapshot in record.visibleSnapshots where (tagWanted ?? snapshot.tag) == snapshot.tag {
                 reports.append(snapshotReport(snapshot, in: record, names, clones))
                 views.append(.snapshot(record.id, snapshot.generation))
             }
@@ -51,7 +51,7 @@ extension AdminService {
         let thing = try names.find(path)
         if case .snapshot = thing { return try listSnapshots(path, allocated: true, reply) }
         let record = try names.volume(path)
-        let visible = record.snapshots.filter { !$0.isHidden }
+        let visible = record.visibleSnapshots
         let views = [.current(record.id)] + visible.map { VolumeView.snapshot(record.id, $0.generation) }
         let names = names
         let clones = clonePaths(names)
@@ -77,12 +77,15 @@ extension AdminService {
         let names = names
         var parent: String?
         if let reference = record.parent, let origin = volumes.catalog.state.volumes[reference.volume] {
-            let snapshot = origin.snapshots.first { $0.generation == reference.generation }
-            parent = snapshot.map { $0.isHidden ? names.path(of: origin) : names.path(of: $0, in: origin) }
+            let snapshot = origin.snapshot(reference.generation)
+            parent =
+                if origin.isHidden { "(deleted)" } else if let snapshot, !snapshot.isHidden {
+                    names.path(of: snapshot, in: origin)
+                } else { names.path(of: origin) }
         }
         return VolumeReport(
             path: names.path(of: record), id: record.id.description, size: record.size, copies: record.copies,
-            generation: record.generation.rawValue, snapshotCount: record.snapshots.count { !$0.isHidden },
+            generation: record.generation.rawValue, snapshotCount: record.visibleSnapshots.count,
             parent: parent, openCount: volumes.openCount(record.id), uid: record.attributes.uid,
             gid: record.attributes.gid, mode: String(record.attributes.mode, radix: 8),
             created: TimeText.iso8601(nanoseconds: record.createdWallClock))

@@ -4,6 +4,11 @@ import Model
 import Replication
 
 extension AdminService {
+    /// What `dog status` prints.
+    package var statusText: String { StatusText.status(statusReport(), size: ByteSize.text) }
+    /// What `dog status --json` prints.
+    package var statusJSON: String { AdminCoding.pretty(statusReport()) + "\n" }
+
     func statusReport() -> StatusReport {
         let report = node.report()
         let health = !report.problems.isEmpty ? "degraded" : !report.risks.isEmpty ? "at-risk" : "healthy"

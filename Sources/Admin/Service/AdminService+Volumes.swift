@@ -18,12 +18,13 @@ extension AdminService {
     }
 
     func snapshot(_ paths: [String], tag: String, _ reply: AdminReply) throws(SheepError) {
-        try checkTag(tag)
+        if let problem = Names.problem(withTag: tag) { throw problem }
         var members: [VolumeId] = []
         var group: DirectoryId?
         if paths.count == 1, case .directory(let id) = try names.find(paths[0]) {
             group = id
-            members = volumes.catalog.state.volumes.values.filter { $0.directory == id }.map(\.id).sorted()
+            members = volumes.catalog.state.volumes.values.filter { $0.directory == id && !$0.isHidden }.map(\.id)
+                .sorted()
         } else {
             for path in paths {
                 let id = try names.volume(path).id
@@ -37,7 +38,7 @@ extension AdminService {
         }
         volumes.snapshot(members, tag: tag, group: group, replaceExisting: false, request: nil) { [self] answer in
             let made = members.compactMap { volumes.catalog.state.volumes[$0] }.map { record in
-                names.prefix(of: record.directory) + SnapshotName.join(record.name, tag)
+                names.prefix(of: record.directory) + Names.compose(volume: record.name, tag: tag)
             }
             reply.end(answer) { $0.paths = made }
         }
@@ -93,7 +94,7 @@ extension AdminService {
         case .volume(let id):
             let record = try names.volume(path)
             try checkUnused(record, path, "deleted")
-            let visible = record.snapshots.count { !$0.isHidden }
+            let visible = record.visibleSnapshots.count
             guard recursive || visible == 0 else {
                 throw SheepError(
                     .notEmpty, what: "\(path) was not deleted",
@@ -168,14 +169,6 @@ extension AdminService {
             throw SheepError(
                 .invalid, what: "\(copies) copies are refused", why: "a volume has 1 to 7 copies",
                 remedy: "use 2 or 3; more costs as many writes")
-        }
-    }
-
-    private func checkTag(_ tag: String) throws(SheepError) {
-        guard SnapshotName.isTag(tag) else {
-            throw SheepError(
-                tag.utf8.count > 64 ? .nameTooLong : .invalid, what: "the tag \"\(tag)\" is refused",
-                why: "a tag is 1 to 64 of the letters a-z and A-Z, digits, _, - and :", remedy: "choose another tag")
         }
     }
 

@@ -18,10 +18,11 @@ struct FamilyForest {
         self.clones = clones.mapValues { list in list.sorted { names.path(of: $0) < names.path(of: $1) } }
     }
 
-    /// nil: every family, from its root. A volume: the family below it. A directory: those of its volumes whose
+    /// nil: every family, from its root, also those whose root is deleted but kept. A volume: the family below it. A directory: those of its volumes whose
     /// parent is not in it.
     func nodes(below path: String?) throws(SheepError) -> [FamilyNode] {
-        let chosen = try names.volumes(below: path).map(\.record)
+        var chosen = try names.volumes(below: path).map(\.record)
+        if path == nil { chosen += names.state.volumes.values.filter(\.isHidden) }
         let ids = Set(chosen.map(\.id))
         var seen: Set<VolumeId> = []
         return chosen.filter { record in record.parent.map { !ids.contains($0.volume) } ?? true }
@@ -38,11 +39,14 @@ struct FamilyForest {
             if snapshot.isHidden && children.isEmpty { continue }
             snapshots.append(
                 FamilyNode(
-                    kind: snapshot.isHidden ? "hidden" : "snapshot", name: snapshot.tag, size: snapshot.size,
+                    kind: snapshot.isHidden ? "deleted-snapshot" : "snapshot",
+                    name: snapshot.isHidden ? "" : snapshot.tag, size: snapshot.size,
                     created: TimeText.iso8601(nanoseconds: snapshot.createdWallClock), children: children))
         }
+        if record.isHidden && snapshots.isEmpty { return nil }
         return FamilyNode(
-            kind: "volume", name: names.path(of: record), size: record.size,
+            kind: record.isHidden ? "deleted-volume" : "volume", name: record.isHidden ? "" : names.path(of: record),
+            size: record.size,
             created: TimeText.iso8601(nanoseconds: record.createdWallClock), children: snapshots)
     }
 }

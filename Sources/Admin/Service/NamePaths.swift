@@ -56,7 +56,7 @@ package struct NamePaths {
                 guard isLast else { throw notFound(path) }
                 return .volume(id)
             case nil:
-                guard isLast, let (volumeName, tag) = SnapshotName.split(name),
+                guard isLast, let (volumeName, tag) = Names.parse(name),
                     case .volume(let id) = state.names[DirectoryEntryKey(directory, volumeName)],
                     snapshot(id, tag) != nil
                 else { throw notFound(path) }
@@ -68,7 +68,7 @@ package struct NamePaths {
 
     package func volume(_ path: String) throws(SheepError) -> VolumeRecord {
         let thing = try find(path)
-        guard case .volume(let id) = thing, let record = state.volumes[id] else {
+        guard case .volume(let id) = thing, let record = state.visibleVolume(id) else {
             let kind = if case .directory = thing { "a directory" } else { "a snapshot" }
             throw SheepError(
                 .invalid, what: "\(path) is not a volume", why: "it is \(kind)", remedy: "name a volume: dog vdi list")
@@ -79,11 +79,7 @@ package struct NamePaths {
     /// Where something new of this path would stand. The directory must exist; the name must be free and allowed.
     package func place(_ path: String) throws(SheepError) -> (directory: DirectoryId, name: String) {
         let parts = try components(path)
-        if let reason = SnapshotName.reasonAgainstVolumeName(parts.last ?? "") {
-            throw SheepError(
-                (parts.last?.utf8.count ?? 0) > 255 ? .nameTooLong : .invalid,
-                what: "\(path) cannot be a volume's name", why: reason, remedy: "choose another name")
-        }
+        if let problem = Names.problem(withVolumeName: parts.last ?? "") { throw problem }
         let directory = try self.directory(parts.dropLast(), of: path)
         guard state.names[DirectoryEntryKey(directory, parts[parts.count - 1])] == nil else {
             throw SheepError(
@@ -94,7 +90,7 @@ package struct NamePaths {
     }
 
     package func snapshot(_ volume: VolumeId, _ tag: String) -> SnapshotRecord? {
-        state.volumes[volume]?.snapshots.first { $0.tag == tag && !$0.isHidden }
+        state.visibleVolume(volume)?.snapshot(tag)
     }
 
     /// `images/100/`, or empty for the root: what stands before the names of a directory.
@@ -113,12 +109,12 @@ package struct NamePaths {
     package func path(of volume: VolumeRecord) -> String { prefix(of: volume.directory) + volume.name }
 
     package func path(of snapshot: SnapshotRecord, in volume: VolumeRecord) -> String {
-        prefix(of: volume.directory) + SnapshotName.join(volume.name, snapshot.tag)
+        prefix(of: volume.directory) + Names.compose(volume: volume.name, tag: snapshot.tag)
     }
 
     /// Volumes at or below `path` (nil: all), by path.
     package func volumes(below path: String?) throws(SheepError) -> [(path: String, record: VolumeRecord)] {
-        var all = state.volumes.values.map { (path: self.path(of: $0), record: $0) }
+        var all = state.volumes.values.filter { !$0.isHidden }.map { (path: self.path(of: $0), record: $0) }
         if let path {
             switch try find(path) {
             case .directory(let id):

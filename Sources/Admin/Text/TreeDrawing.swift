@@ -34,7 +34,8 @@ package enum TreeDrawing {
         let size = exact ? "\(node.size)" : ByteSize.text(node.size)
         return switch node.kind {
         case "snapshot": "@\(printable(node.name))  \(size)  \(TimeText.short(node.created))"
-        case "hidden": "@(deleted, kept for its clones)"
+        case "deleted-snapshot": "@(deleted, kept for its clones)"
+        case "deleted-volume": "(deleted, kept for its clones)"
         default: "\(printable(node.name))  \(size)"
         }
     }

@@ -1,0 +1,155 @@
+// Log entries and state images as bytes on a store. An entry's checksum continues that of the entry before it, so that
+// what a torn or overtaken write left behind never reads as part of the log.
+import Model
+
+/// One command in the log.
+package struct CatalogEntry: Hashable, Sendable {
+    package var index: UInt64
+    package var view: UInt64
+    /// The life of the process that appended it.
+    package var incarnation: UInt64
+    /// The first index of the append that it was written with: what one power loss can tear.
+    package var batch: UInt64
+    package var request: RequestId?
+    package var command: CatalogCommand
+}
+
+/// The two formats. `hash` is the checksum of the last entry (or image), which the next entry continues.
+enum CatalogFormat {
+    static let entryMagic: UInt32 = 0x4765_4c53  // SLeG
+    static let imageMagic: UInt32 = 0x6d49_4353  // SCIm
+    /// magic, version, flags, cluster, index, view, incarnation, batch, request, length, header checksum
+    static let headerBytes = 4 + 2 + 2 + 16 + 8 + 8 + 8 + 8 + 16 + 4 + 4
+    /// An entry is at most this long in all.
+    static let maximumEntryBytes = 65_536
+    static let maximumImageBytes = 1 << 30
+
+    static func encode(_ entry: CatalogEntry, _ cluster: ClusterId, hash: inout UInt32) -> [UInt8] {
+        var body = ByteWriter()
+        entry.command.encode(&body)
+        var w = ByteWriter()
+        w.write(entryMagic)
+        w.write(catalogFormatVersion)
+        w.write(UInt16(entry.request == nil ? 0 : 1))
+        w.write(cluster)
+        w.write(entry.index)
+        w.write(entry.view)
+        w.write(entry.incarnation)
+        w.write(entry.batch)
+        w.write(entry.request ?? RequestId(client: 0, number: 0))
+        w.write(UInt32(body.bytes.count))
+        w.write(crc32c(w.bytes))
+        w.writeRaw(body.bytes)
+        hash = crc32c(w.bytes, seed: hash)
+        w.write(hash)
+        return w.bytes
+    }
+
+    enum Parsed {
+        case entry(CatalogEntry, end: Int, hash: UInt32)
+        /// No whole entry begins here.
+        case end
+        case newerFormat(UInt16)
+    }
+
+    /// The entry at `start` of a log, if it is whole and continues `hash`.
+    static func parse(_ log: [UInt8], at start: Int, _ cluster: ClusterId, hash: UInt32) -> Parsed {
+        guard case .header(let header) = parseHeader(log, at: start, cluster) else {
+            if case .newerFormat(let version) = parseHeader(log, at: start, cluster) { return .newerFormat(version) }
+            return .end
+        }
+        let bodyStart = start + headerBytes
+        let bodyEnd = bodyStart + header.length
+        guard bodyEnd + 4 <= log.count else { return .end }
+        let expected = crc32c(Array(log[start..<bodyEnd]), seed: hash)
+        var tail = ByteReader(Array(log[bodyEnd..<bodyEnd + 4]))
+        guard (try? tail.read(UInt32.self)) == expected else { return .end }
+        var body = ByteReader(Array(log[bodyStart..<bodyEnd]))
+        guard let command = try? CatalogCommand(&body), body.remaining == 0 else { return .end }
+        var entry = header.entry
+        entry.command = command
+        return .entry(entry, end: bodyEnd + 4, hash: expected)
+    }
+
+    struct Header {
+        var entry: CatalogEntry
+        var length: Int
+    }
+    enum ParsedHeader {
+        case header(Header)
+        case end
+        case newerFormat(UInt16)
+    }
+
+    static func parseHeader(_ log: [UInt8], at start: Int, _ cluster: ClusterId) -> ParsedHeader {
+        guard start >= 0, start + headerBytes <= log.count else { return .end }
+        let bytes = Array(log[start..<start + headerBytes])
+        var r = ByteReader(bytes)
+        do {
+            guard try r.read(UInt32.self) == entryMagic else { return .end }
+            let version = try r.read(UInt16.self)
+            let flags = try r.read(UInt16.self)
+            let found = try r.clusterId()
+            let index = try r.counter()
+            let view = try r.counter()
+            let incarnation = try r.read(UInt64.self)
+            let batch = try r.counter()
+            let request = try r.requestId()
+            let length = Int(try r.read(UInt32.self))
+            guard try r.read(UInt32.self) == crc32c(Array(bytes.dropLast(4))), found == cluster else { return .end }
+            guard version <= catalogFormatVersion else { return .newerFormat(version) }
+            guard flags <= 1, length <= maximumEntryBytes else { return .end }
+            let entry = CatalogEntry(
+                index: index, view: view, incarnation: incarnation, batch: batch,
+                request: flags == 1 ? request : nil, command: .none)
+            return .header(Header(entry: entry, length: length))
+        } catch {
+            return .end
+        }
+    }
+
+    // MARK: images
+
+    /// A state with where it stands in the log, and the highest view that the store has promised.
+    struct Image {
+        var promised: UInt64
+        var view: UInt64
+        var hash: UInt32
+        var state: CatalogState
+        var position: CatalogPosition { CatalogPosition(view: view, index: state.index) }
+    }
+
+    static func encode(promised: UInt64, view: UInt64, hash: UInt32, state: [UInt8]) -> [UInt8] {
+        var w = ByteWriter()
+        w.write(imageMagic)
+        w.write(catalogFormatVersion)
+        w.write(promised)
+        w.write(view)
+        w.write(hash)
+        w.writeRaw(state)
+        w.write(crc32c(w.bytes))
+        return w.bytes
+    }
+
+    /// nil: damaged. Throws when a newer version of Sheepfold wrote it.
+    static func decodeImage(_ bytes: [UInt8]) throws(SheepError) -> Image? {
+        let overhead = 4 + 2 + 8 + 8 + 4
+        guard bytes.count > overhead + 4 else { return nil }
+        var tail = ByteReader(Array(bytes.suffix(4)))
+        guard (try? tail.read(UInt32.self)) == crc32c(Array(bytes.dropLast(4))) else { return nil }
+        var r = ByteReader(Array(bytes.prefix(overhead)))
+        guard (try? r.read(UInt32.self)) == imageMagic, let version = try? r.read(UInt16.self) else { return nil }
+        if version > catalogFormatVersion { throw newer(version) }
+        guard let promised = try? r.counter(), let view = try? r.counter(), let hash = try? r.read(UInt32.self),
+            let state = try? CatalogState(decoding: Array(bytes[overhead..<bytes.count - 4]))
+        else { return nil }
+        return Image(promised: promised, view: view, hash: hash, state: state)
+    }
+
+    static func newer(_ version: UInt16) -> SheepError {
+        SheepError(
+            .notSupported, what: "The catalog cannot be read.",
+            why: "A newer Sheepfold wrote it: format \(version), this one knows \(catalogFormatVersion).",
+            remedy: "Run the newer version.")
+    }
+}

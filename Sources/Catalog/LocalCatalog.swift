@@ -1,0 +1,124 @@
+// The catalog of one host: the state machine over a driver. Commands that arrive while an append is under way go into
+// the next one together. Nothing is answered or shown before it is committed.
+import Model
+
+package final class LocalCatalog: CatalogProposer {
+    package internal(set) var state: CatalogState
+    /// A store whose catalog could not be read or written. It is not used for the catalog any more.
+    package var onStoreFailure: ((StoreId, Errno) -> Void)? {
+        didSet { group.onStoreFailure = onStoreFailure }
+    }
+    let clock: any Clock
+    let incarnation: UInt64
+    let node: NodeId
+    var logs: [StoreLog]
+    private(set) var group: StoreGroup!
+    private var observers: [([CatalogChange]) -> Void] = []
+    private var waiting: [(CatalogProposal, (CommandAnswer) -> Void)] = []
+    /// Completions of what is being appended, oldest first.
+    private var appending: [(CommandAnswer) -> Void] = []
+    private var isAppending = false
+    private var isOpen = false
+    private static let batchLimit = 256
+
+    /// `disks`: the stores of this host that can be reached. `incarnation`: the life of this process. After
+    /// `imageInterval` bytes of log the state is written whole.
+    package init(
+        disks: [(StoreId, any Disk)], clock: any Clock, node: NodeId, incarnation: UInt64,
+        imageInterval: Int = 1 << 20
+    ) {
+        self.clock = clock
+        self.node = node
+        self.incarnation = incarnation
+        logs = disks.map { StoreLog(id: $0.0, disk: $0.1) }.sorted { $0.id < $1.id }
+        state = CatalogState(
+            clusterId: ClusterId(high: 0, low: 0), settings: Settings(),
+            rootAttributes: FileAttributes(uid: 0, gid: 0, mode: 0o755, time: 0))
+        group = StoreGroup(incarnation: incarnation, imageInterval: imageInterval) { [unowned self] in self.state }
+        group.onCommit = { [unowned self] in self.committed($0) }
+    }
+
+    /// `state` is what these stores have: commands are taken once their list is confirmed.
+    func begin(
+        members: [StoreLog], view: UInt64, hash: UInt32, imageBytes: Int, accepted: [StoreId],
+        _ completion: @escaping (SheepError?) -> Void
+    ) {
+        group.begin(members: members, view: view, hash: hash, imageBytes: imageBytes, accepted: accepted) { error in
+            if error == nil { self.isOpen = true }
+            completion(error)
+        }
+    }
+
+    package func observe(_ observer: @escaping ([CatalogChange]) -> Void) { observers.append(observer) }
+
+    package func propose(
+        _ command: CatalogCommand, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void
+    ) {
+        if let error = refusal(of: command) {
+            clock.after(milliseconds: 0) { completion(.refused(error)) }
+            return
+        }
+        waiting.append((CatalogProposal(command, request: request), completion))
+        appendWaiting()
+    }
+
+    private func refusal(of command: CatalogCommand) -> SheepError? {
+        if let stopped = group.stopped { return stopped }
+        if !isOpen {
+            return SheepError(
+                .tryAgain, what: "The catalog is not open.", why: "The node is starting or stopping.",
+                remedy: "Try again.")
+        }
+        if case .setCatalogStores = command {
+            return SheepError(
+                .notPermitted, what: "The list of stores that hold the catalog was not changed.",
+                why: "It follows the stores that are there.", remedy: "Attach or detach a store.")
+        }
+        var bytes = ByteWriter()
+        command.encode(&bytes)
+        if bytes.bytes.count > CatalogFormat.maximumEntryBytes {
+            return SheepError(
+                .tooBig, what: "The command is too large.",
+                why: "It has \(bytes.bytes.count) bytes; \(CatalogFormat.maximumEntryBytes) are allowed.",
+                remedy: "Name fewer volumes at a time.")
+        }
+        return nil
+    }
+
+    private func appendWaiting() {
+        if isAppending || waiting.isEmpty { return }
+        isAppending = true
+        let batch = Array(waiting.prefix(LocalCatalog.batchLimit))
+        waiting.removeFirst(batch.count)
+        appending = batch.map(\.1)
+        group.append(batch.map(\.0)) { error in
+            self.isAppending = false
+            if let error { self.refuseAll(error) }
+            self.appendWaiting()
+        }
+    }
+
+    private func refuseAll(_ error: SheepError) {
+        let completions = appending + waiting.map(\.1)
+        appending = []
+        waiting = []
+        for completion in completions { completion(.refused(error)) }
+    }
+
+    private func committed(_ proposal: CatalogProposal) {
+        let (answer, changes) = state.apply(proposal.command, request: proposal.request)
+        if !changes.isEmpty { for observer in observers { observer(changes) } }
+        if proposal.isInternal { return }
+        if !appending.isEmpty { appending.removeFirst()(answer) }
+    }
+
+    /// Gives a store of this host the catalog. It counts from the answer on.
+    package func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void) {
+        group.attach(StoreLog(id: store, disk: disk), completion)
+    }
+
+    /// The store does not hold the catalog any more: it is being removed. EBUSY when too few others do.
+    package func detach(store: StoreId, _ completion: @escaping (SheepError?) -> Void) {
+        group.detach(store, completion)
+    }
+}

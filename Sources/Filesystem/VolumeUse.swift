@@ -1,0 +1,317 @@
+// What the mounts of this process know of a volume in use beyond the catalog: its size while it grows, and the times
+// that writes changed. One per volume, shared by all mounts.
+//
+// Growing. A write beyond the end first makes the volume larger in the catalog (the volume service refuses data beyond
+// the catalog's size, so no answered write can lie outside the size after a crash). So that a long run of appending
+// writes does not cost a command each, the fifth one since the last flush and those after it *reserve*: the catalog's
+// size goes ahead of what is needed, doubling up to 64 MiB, while users see the true end (`size`).
+//   - The true end is handed to the mount's keeper before a write that moved it is answered, so a new process after
+//     kill -9 shows it (`reservedSizes`).
+//   - A flush and the close of a descriptor cut the catalog's size back to the true end before they are answered.
+//     After a loss of power a file that was flushed or closed has its size; one that was being appended to, unflushed,
+//     may end in up to 64 MiB of zeros, and never lacks what was flushed.
+//   - After a flush the next four growths are exact again: append, flush, append, flush costs one command per append.
+// Changes of the size are exclusive; extending writes within the catalog's size run side by side.
+import Catalog
+import Model
+import OrderedCollections
+import Replication
+
+final class VolumeUse {
+    let id: VolumeId
+    /// The end that users see.
+    private(set) var size: UInt64
+    /// The catalog's size is larger than `size` for now.
+    var isReserved: Bool { catalogSize > size }
+    /// Open files of this process's mounts.
+    var openCount = 0
+    /// Set by writes, not in the catalog yet.
+    var modifyTime: UInt64?
+
+    private unowned let owner: VolumeUses
+    private var catalogSize: UInt64
+    /// The size that a command of ours under way asks for.
+    private var wantedSize: UInt64?
+    private var extending = 0
+    private var isChanging = false
+    private var waiting: [() -> Void] = []
+    private var growthsSinceFlush = 0
+    private var sizeAtFlush: UInt64
+
+    static let exactGrowths = 4
+    static let minimumReserve: UInt64 = 1 << 20
+    static let maximumReserve: UInt64 = 64 << 20
+
+    init(_ record: VolumeRecord, owner: VolumeUses) {
+        id = record.id
+        size = record.size
+        catalogSize = record.size
+        sizeAtFlush = record.size
+        self.owner = owner
+    }
+
+    /// What must survive this process: the true end, and the largest catalog size that it belongs to.
+    var reservation: (size: UInt64, upTo: UInt64)? {
+        guard isReserved || wantedSize ?? 0 > size else { return nil }
+        return (size, max(catalogSize, wantedSize ?? 0))
+    }
+    /// Takes up what another process left. Ignored when the catalog's size is not one that it belongs to.
+    func restore(size: UInt64, upTo: UInt64) {
+        guard !isReserved, size < catalogSize, catalogSize <= upTo else { return }
+        self.size = size
+    }
+    var isIdle: Bool {
+        openCount == 0 && !isReserved && modifyTime == nil && extending == 0 && !isChanging && waiting.isEmpty
+    }
+
+    /// The catalog changed: somebody else may have set the size.
+    func catalogChanged(_ record: VolumeRecord) {
+        guard record.size != catalogSize, record.size != wantedSize else { return }
+        catalogSize = record.size
+        size = record.size
+    }
+
+    // MARK: Extending writes
+
+    /// Makes the catalog's size at least `end`, then calls `start`, which issues the write and calls `finishExtending`
+    /// when it is done. May call it at once.
+    func extend(to end: UInt64, _ start: @escaping (Errno?) -> Void) {
+        guard end <= maximumVolumeSize else { return start(.fileTooBig) }
+        guard !isChanging, waiting.isEmpty || extending == 0 else {
+            waiting.append { [self] in extend(to: end, start) }
+            return
+        }
+        if end <= catalogSize {
+            extending += 1
+            return start(nil)
+        }
+        growthsSinceFlush += 1
+        var target = end
+        if owner.canReserve, growthsSinceFlush > VolumeUse.exactGrowths {
+            let grown = end > sizeAtFlush ? end - sizeAtFlush : 0
+            let ahead = min(VolumeUse.maximumReserve, max(VolumeUse.minimumReserve, grown))
+            target = min(maximumVolumeSize, end + ahead)
+        }
+        change(to: target, request: nil) { [self] error in
+            guard error == nil else { return start(error) }
+            extending += 1
+            start(nil)
+        }
+    }
+    /// `end` nil: the write failed.
+    func finishExtending(to end: UInt64?) {
+        extending -= 1
+        if let end, end > size {
+            size = end
+            if isReserved { owner.reservedSizesChanged() }
+        }
+        if extending == 0 { runWaiting() }
+    }
+
+    // MARK: Exclusive changes
+
+    /// Sets the size whole: truncate, and fallocate that extends.
+    func setSize(_ new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+        guard new <= maximumVolumeSize else { return completion(.fileTooBig) }
+        exclusively { [self] in
+            change(to: new, request: request) { [self] error in
+                if error == nil {
+                    size = new
+                    sizeAtFlush = new
+                    growthsSinceFlush = 0
+                    owner.reservedSizesChanged()
+                }
+                completion(error)
+            }
+        }
+    }
+    /// As `setSize`, but only if the file is smaller.
+    func grow(to new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+        guard new > size else { return completion(nil) }
+        setSize(new, request: request, completion)
+    }
+
+    /// Makes the catalog's size the true one.
+    func settle(_ completion: @escaping (Errno?) -> Void) {
+        growthsSinceFlush = 0
+        sizeAtFlush = size
+        guard isReserved else { return completion(nil) }
+        exclusively { [self] in
+            guard isReserved else {
+                completion(nil)
+                return runWaiting()
+            }
+            change(to: size, request: nil) { [self] error in
+                if error == nil { owner.reservedSizesChanged() }
+                completion(error)
+            }
+        }
+    }
+
+    private func exclusively(_ action: @escaping () -> Void) {
+        guard !isChanging, extending == 0 else {
+            waiting.append { [self] in exclusively(action) }
+            return
+        }
+        action()
+    }
+
+    private func change(to new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+        isChanging = true
+        wantedSize = new
+        if new > size { owner.reservedSizesChanged() }
+        owner.resize(id, new, request) { [self] error in
+            isChanging = false
+            wantedSize = nil
+            if error == nil { catalogSize = new }
+            completion(error)
+            runWaiting()
+        }
+    }
+    private func runWaiting() {
+        guard !waiting.isEmpty, !isChanging else { return }
+        let ready = waiting
+        waiting = []
+        for action in ready { action() }
+    }
+}
+
+/// The volumes that are in use through the mounts of this process.
+package final class VolumeUses {
+    private let service: any VolumeService
+    private let clock: any Clock
+    private var uses: [VolumeId: VolumeUse] = [:]
+    private var snapshotOpens: [SnapshotReference: Int] = [:]
+    let locks = LockTable()
+    private var mounts: [MountEntry] = []
+    private struct MountEntry {
+        weak var mount: Filesystem?
+    }
+
+    package init(service: any VolumeService, clock: any Clock) {
+        self.service = service
+        self.clock = clock
+        service.catalog.observe { [weak self] changes in self?.catalogChanged(changes) }
+    }
+
+    // MARK: Mounts
+
+    func add(_ mount: Filesystem) {
+        mounts.removeAll { $0.mount == nil }
+        mounts.append(MountEntry(mount: mount))
+    }
+    func remove(_ mount: Filesystem) { mounts.removeAll { $0.mount == nil || $0.mount === mount } }
+    /// Sizes ahead of the truth are used only when every mount can tell its keeper.
+    var canReserve: Bool { !mounts.isEmpty && mounts.allSatisfy { $0.mount?.keepState != nil } }
+    /// The other mounts' kernels hold attributes that a write made old.
+    func attributesChanged(_ volume: VolumeId, by mount: Filesystem) {
+        guard mounts.count > 1 else { return }
+        for entry in mounts { if let other = entry.mount, other !== mount { other.attributesChanged(volume) } }
+    }
+    func reservedSizesChanged() { for entry in mounts { entry.mount?.stateChanged() } }
+
+    // MARK: Uses
+
+    func existing(_ id: VolumeId) -> VolumeUse? { uses[id] }
+    func use(_ record: VolumeRecord) -> VolumeUse {
+        if let use = uses[record.id] { return use }
+        let use = VolumeUse(record, owner: self)
+        uses[record.id] = use
+        return use
+    }
+    func opened(_ use: VolumeUse) {
+        use.openCount += 1
+        service.opened(use.id)
+    }
+    /// The last close writes what is only in memory, then the use is forgotten.
+    func closed(_ use: VolumeUse) {
+        use.openCount -= 1
+        service.closed(use.id)
+        guard use.openCount == 0 else { return }
+        persist(use) { [weak self] in self?.forgetIfIdle(use.id) }
+    }
+    func forgetIfIdle(_ id: VolumeId) {
+        if let use = uses[id], use.isIdle { uses[id] = nil }
+    }
+    func opened(_ snapshot: SnapshotReference) {
+        snapshotOpens[snapshot, default: 0] += 1
+        service.opened(snapshot.volume)
+    }
+    func closed(_ snapshot: SnapshotReference) {
+        let count = snapshotOpens[snapshot, default: 1] - 1
+        snapshotOpens[snapshot] = count == 0 ? nil : count
+        service.closed(snapshot.volume)
+    }
+    func isOpen(_ snapshot: SnapshotReference) -> Bool { snapshotOpens[snapshot] != nil }
+    /// Whether anybody has the volume itself open: a snapshot's opens count for the service, not for this.
+    func isInUse(_ volume: VolumeId) -> Bool {
+        var count = service.openCount(volume)
+        for (snapshot, opens) in snapshotOpens where snapshot.volume == volume { count -= opens }
+        return count > 0
+    }
+
+    /// Puts true size and times into the catalog.
+    func persist(_ use: VolumeUse, _ completion: @escaping () -> Void) {
+        use.settle { [self] _ in
+            guard let time = use.modifyTime, let record = service.catalog.state.visibleVolume(use.id) else {
+                use.modifyTime = nil
+                return completion()
+            }
+            use.modifyTime = nil
+            var attributes = record.attributes
+            attributes.modifyTime = time
+            attributes.changeTime = max(attributes.changeTime, time)
+            service.catalog.propose(.setAttributes(use.id, attributes), request: nil) { _ in completion() }
+        }
+    }
+    /// Everything that is only in memory, of all volumes in use: before the process ends, and now and then.
+    package func persistAll(_ completion: @escaping () -> Void) {
+        var left = 1
+        func done() {
+            left -= 1
+            if left == 0 { completion() }
+        }
+        for use in uses.values.sorted(by: { $0.id < $1.id }) {
+            left += 1
+            persist(use) { [weak self] in
+                self?.forgetIfIdle(use.id)
+                done()
+            }
+        }
+        done()
+    }
+    /// To be called now and then (a minute is right): writes the times of files that stay open.
+    package func persistTimes() {
+        for use in uses.values where use.modifyTime != nil && !use.isReserved { persist(use) {} }
+    }
+    var reservations: [(VolumeId, size: UInt64, upTo: UInt64)] {
+        uses.values.compactMap { use in use.reservation.map { (use.id, $0.size, $0.upTo) } }
+    }
+
+    /// A shrink that is still giving space back makes a growth wait.
+    fileprivate func resize(
+        _ id: VolumeId, _ size: UInt64, _ request: RequestId?, _ completion: @escaping (Errno?) -> Void
+    ) {
+        var attempts = 0
+        func attempt() {
+            service.resize(id, size: size, request: attempts == 0 ? request : nil) { [clock] answer in
+                guard case .refused(let error) = answer else { return completion(nil) }
+                attempts += 1
+                guard error.errno == .busy, attempts < 500 else { return completion(error.errno) }
+                clock.after(milliseconds: 20, attempt)
+            }
+        }
+        attempt()
+    }
+
+    private func catalogChanged(_ changes: [CatalogChange]) {
+        for change in changes {
+            switch change {
+            case .volumeChanged(let id):
+                if let use = uses[id], let record = service.catalog.state.volumes[id] { use.catalogChanged(record) }
+            case .volumeRemoved(let id): uses[id] = nil
+            default: break
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+// Brings durable blocks into their object files, and removes files whose removal is durable. Strictly write-ahead:
+// a block goes to its file only after its record is durable; until it is there it is read from memory.
+import Model
+
+/// A file that is to go when the record of its removal is durable.
+struct Grave {
+    let key: FileKey
+    let sheet: Sheet?
+    let lsn: UInt64
+    let isQuarantine: Bool
+}
+
+extension ObjectStore {
+    private static let roundBlocks = 4096
+
+    /// One round at a time, so that two writes of a block can never pass each other.
+    func applyDurable() {
+        guard !isApplying, !isDead, !overlaySheets.isEmpty else { return }
+        let durable = configuration.applyBeforeDurable ? UInt64.max : journal.durableLsn
+        var round: [(sheet: Sheet, block: Int, lsn: UInt64)] = []
+        var used: [Sheet] = []
+        var writes: [FileWrite] = []
+        var punches: [DiskOperation] = []
+        for key in overlaySheets.keys.sorted() where round.count < ObjectStore.roundBlocks {
+            let sheet = overlaySheets[key]!
+            let blocks = sheet.overlay.keys.filter { sheet.overlay[$0]!.lsn <= durable }.sorted()
+            guard !blocks.isEmpty else { continue }
+            pin(sheet)
+            used.append(sheet)
+            var at = 0
+            while at < blocks.count {
+                var end = at
+                var slices: [BufferSlice] = []
+                let isData = sheet.overlay[blocks[at]]!.buffer != nil
+                while end < blocks.count, blocks[end] == blocks[at] + (end - at) {
+                    let item = sheet.overlay[blocks[end]]!
+                    guard (item.buffer != nil) == isData else { break }
+                    if let buffer = item.buffer {
+                        guard (end - at + 1) * blockSize <= disk.maximumBufferedWrite || end == at else { break }
+                        if let last = slices.last, last.buffer === buffer, last.offset + last.count == item.offset {
+                            slices[slices.count - 1] = BufferSlice(
+                                buffer, offset: last.offset, count: last.count + blockSize)
+                        } else {
+                            slices.append(BufferSlice(buffer, offset: item.offset, count: blockSize))
+                        }
+                    }
+                    round.append((sheet, blocks[end], item.lsn))
+                    end += 1
+                }
+                let offset = UInt64(Sheet.dataOffset + blocks[at] * blockSize)
+                if isData {
+                    writes.append(FileWrite(file: key.storeFile, offset: offset, slices: slices))
+                } else {
+                    punches.append(.punch(key.storeFile, offset: offset, count: UInt64((end - at) * blockSize)))
+                }
+                at = end
+            }
+        }
+        guard !round.isEmpty else { return }
+        isApplying = true
+        var left = punches.count + (writes.isEmpty ? 0 : 1)
+        var failure: Errno?
+        let done = { [self] (result: Result<DiskOutcome, Errno>) in
+            if case .failure(let errno) = result, failure == nil || failure == .noSpace { failure = errno }
+            left -= 1
+            if left == 0, !isDead { applied(round, used, failure) }
+        }
+        if !writes.isEmpty { disk.submit(.write(writes), done) }
+        for punch in punches {
+            disk.submit(punch) { result in
+                // Nothing to deallocate, or a file system that cannot: the space stays, the data is not read.
+                if case .failure(let errno) = result, errno == .notSupported || errno == .noEntry {
+                    return done(.success(.done))
+                }
+                done(result)
+            }
+        }
+    }
+
+    private func applied(_ round: [(sheet: Sheet, block: Int, lsn: UInt64)], _ used: [Sheet], _ failure: Errno?) {
+        isApplying = false
+        for sheet in used where !sheet.isRemoved { unsyncedFiles.insert(sheet.key) }
+        if let failure, failure != .noSpace { return die(.io(failure)) }
+        if failure == nil {
+            for item in round where item.sheet.overlay[item.block]?.lsn == item.lsn {
+                if item.sheet.overlay.removeValue(forKey: item.block)!.buffer != nil { overlayBytes -= blockSize }
+                if item.sheet.overlay.isEmpty { overlaySheets[item.sheet.key] = nil }
+            }
+            isFull = false
+        } else {
+            isFull = true
+        }
+        for sheet in used { unpin(sheet) }
+        bury()
+        releaseWithheld()
+        advanceCheckpoint()
+        if failure == nil { applyDurable() } else { applyLater() }
+        if failure != nil || overlaySheets.isEmpty, let action = whenApplied {
+            whenApplied = nil
+            action()
+        }
+    }
+
+    /// The disk is full: tries again in a while.
+    func applyLater() {
+        guard !isApplyRetryArmed else { return }
+        isApplyRetryArmed = true
+        clock.after(milliseconds: 500) { [weak self] in
+            guard let self else { return }
+            isApplyRetryArmed = false
+            guard !isDead else { return }
+            if overlaySheets.isEmpty, isFull { isFull = false }
+            applyDurable()
+        }
+    }
+
+    // MARK: Removal of files
+
+    /// Removes (or sets aside) the files whose removal is durable and that nobody uses any more.
+    func bury() {
+        guard !isBurying, !isDead else { return }
+        let ready = graves.filter { $0.lsn <= journal.durableLsn && ($0.sheet?.pins ?? 0) == 0 }
+        guard !ready.isEmpty else { return }
+        isBurying = true
+        var left = ready.count
+        let done = { [self] (result: Result<DiskOutcome, Errno>, count: Int) in
+            guard !isDead else { return }
+            if case .failure(let errno) = result { return die(.io(errno)) }
+            left -= count
+            guard left == 0 else { return }
+            isBurying = false
+            let gone = Set(ready.map(\.key))
+            graves.removeAll { gone.contains($0.key) }
+            advanceCheckpoint()
+            bury()
+        }
+        let plain = ready.filter { !$0.isQuarantine }
+        if !plain.isEmpty {
+            disk.submit(.remove(plain.map { $0.key.storeFile }.sorted(by: ObjectStore.isBefore), syncDirectory: true)) {
+                done($0, plain.count)
+            }
+        }
+        for grave in ready where grave.isQuarantine {
+            disk.submit(
+                .rename(grave.key.storeFile, to: .quarantine(grave.key.object, Generation(grave.key.file)))
+            ) { result in
+                if case .failure(.noEntry) = result { return done(.success(.done), 1) }
+                done(result, 1)
+            }
+        }
+    }
+    private static func isBefore(_ a: StoreFile, _ b: StoreFile) -> Bool {
+        guard case .object(let x, let m) = a, case .object(let y, let n) = b else { return false }
+        return x == y ? m < n : x < y
+    }
+
+    /// Takes a file out of memory and plans its removal.
+    func doom(_ key: FileKey, lsn: UInt64, isQuarantine: Bool) {
+        let sheet = sheets.removeValue(forKey: key)
+        if let sheet {
+            sheet.isRemoved = true
+            sheet.mutations += 1
+            unlist(sheet)
+            for block in sheet.overlay.values where block.buffer != nil { overlayBytes -= blockSize }
+            sheet.overlay = [:]
+            overlaySheets[key] = nil
+            dirtySheets[key] = nil
+            sheet.isDirty = false
+        }
+        mutations += 1
+        unsyncedFiles.remove(key)
+        doomedFiles.remove(key)
+        views.drop(key.object)
+        graves.append(Grave(key: key, sheet: sheet, lsn: lsn, isQuarantine: isQuarantine))
+    }
+}

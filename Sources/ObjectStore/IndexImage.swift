@@ -1,0 +1,121 @@
+// The index on disk: one image of all entries, terms and the trust generation, with the place in the journal from
+// which it must be brought up to date. See sheepfold-store-format(7).
+import Model
+
+struct IndexImage {
+    static let magic: UInt64 = 0x5845_444e_4950_4853  // "SHPINDEX"
+    static let headBytes = 64
+    static let entryBytes = 32
+    static let generationBytes = 24
+    /// The largest image that is read: some 60 million copies.
+    static let limitBytes = 4 << 30
+
+    var checkpoint: UInt32 = 0
+    /// Every record from here on must be replayed.
+    var startLsn: UInt64 = 1
+    var nextSequence: UInt64 = 1
+    var index = Index()
+    /// Files whose whole state must be in the journal.
+    var headerless: [FileKey] = []
+
+    static func decode(_ bytes: [UInt8], store: UInt64) -> IndexImage? {
+        bytes.withUnsafeBytes { raw -> IndexImage? in
+            guard let base = raw.baseAddress, raw.count >= headBytes + 4 else { return nil }
+            func get<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type = T.self) -> T {
+                T(littleEndian: base.loadUnaligned(fromByteOffset: offset, as: T.self))
+            }
+            let end = raw.count - 4
+            guard get(0, UInt64.self) == magic, get(8, UInt32.self) == storeFormatVersion,
+                get(16, UInt64.self) == store, get(end, UInt32.self) == crc32c(base, count: end)
+            else { return nil }
+            var image = IndexImage()
+            image.checkpoint = get(12)
+            image.startLsn = get(24)
+            image.nextSequence = get(32)
+            image.index.trustGeneration = get(40)
+            let termCount = Int(get(44, UInt32.self))
+            let objectCount = get(48, UInt64.self)
+            var at = headBytes
+            guard termCount <= (end - at) / 8 else { return nil }
+            for _ in 0..<termCount {
+                image.index.terms[get(at)] = get(at + 4)
+                at += 8
+            }
+            guard objectCount <= UInt64(end - at) / UInt64(entryBytes) else { return nil }
+            for _ in 0..<objectCount {
+                guard end - at >= entryBytes else { return nil }
+                let object = ObjectId(rawValue: get(at))
+                let generationCount = Int(get(at + 20, UInt32.self))
+                guard let state = CopyState(rawValue: get(at + 24)),
+                    generationCount <= (end - at - entryBytes) / generationBytes
+                else { return nil }
+                var entry = IndexEntry(version: get(at + 8), trust: get(at + 16), state: state)
+                at += entryBytes
+                entry.generations.reserveCapacity(generationCount)
+                for _ in 0..<generationCount {
+                    let item = IndexGeneration(
+                        generation: get(at), file: get(at + 4), version: get(at + 8), stamp: get(at + 16),
+                        allocated: get(at + 20))
+                    if item.stamp == 0 { image.headerless.append(FileKey(object: object, file: item.file)) }
+                    entry.generations.append(item)
+                    at += generationBytes
+                }
+                image.index.insert(object, entry)
+            }
+            return at == end ? image : nil
+        }
+    }
+}
+
+/// Builds an image piece by piece, while the index changes: each entry is as it was when it was added.
+struct IndexImageBuilder {
+    private(set) var bytes: [UInt8]
+    private var objectCount: UInt64 = 0
+
+    init(checkpoint: UInt32, store: UInt64, startLsn: UInt64, nextSequence: UInt64, index: Index) {
+        bytes = []
+        bytes.reserveCapacity(
+            IndexImage.headBytes + index.terms.count * 8
+                + index.count * (IndexImage.entryBytes + IndexImage.generationBytes) + 64)
+        put(IndexImage.magic)
+        put(storeFormatVersion)
+        put(checkpoint)
+        put(store)
+        put(startLsn)
+        put(nextSequence)
+        put(index.trustGeneration)
+        put(UInt32(index.terms.count))
+        put(UInt64(0))
+        put(UInt64(0))
+        for volume in index.terms.keys.sorted() {
+            put(volume)
+            put(index.terms[volume]!)
+        }
+    }
+    private mutating func put<T: FixedWidthInteger>(_ value: T) {
+        withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+    mutating func add(_ object: UInt64, _ entry: IndexEntry) {
+        objectCount += 1
+        put(object)
+        put(entry.version)
+        put(entry.trust)
+        put(UInt32(entry.generations.count))
+        put(UInt64(entry.state.rawValue))
+        for item in entry.generations {
+            put(item.generation)
+            put(item.file)
+            put(item.version)
+            put(item.stamp)
+            put(item.allocated)
+            put(UInt16(0))
+        }
+    }
+    mutating func finish() -> [UInt8] {
+        withUnsafeBytes(of: objectCount.littleEndian) { count in
+            for i in 0..<8 { bytes[48 + i] = count[i] }
+        }
+        put(crc32c(bytes))
+        return bytes
+    }
+}

@@ -1,0 +1,361 @@
+// The journal's writing side: packs records into appends, switches segments, syncs in groups.
+// It never decides what a record means, and never lets a record count as durable before a sync that began
+// after its append has returned.
+import DequeModule
+import Model
+
+final class Journal {
+    struct Segment {
+        let slot: UInt64
+        let sequence: UInt64
+        let firstLsn: UInt64
+        /// The last record put into it; 0 while it has none.
+        var lastLsn: UInt64
+        var isUnsynced: Bool
+    }
+    /// A record that waits to be packed. Header and table are encoded in `meta`.
+    private struct Staged {
+        var record: Record
+        let meta: Buffer
+        let metaOffset: Int
+        let slices: [BufferSlice]
+        let completion: StoreCompletion?
+    }
+    private final class Append {
+        var completions: [StoreCompletion] = []
+        var lastLsn: UInt64 = 0
+        var bytes = 0
+        var isDone = false
+    }
+
+    private let disk: any Disk
+    private let clock: any Clock
+    private let pool: BufferPool
+    private let configuration: StoreConfiguration
+    private let store: UInt64
+    private let segmentBytes: Int
+
+    private(set) var nextLsn: UInt64 = 1
+    private(set) var appendedLsn: UInt64 = 0
+    private(set) var durableLsn: UInt64 = 0
+    private(set) var unsyncedBytes = 0
+    /// Ascending by sequence; the last one is written to.
+    private(set) var segments: [Segment] = []
+    private var free: [UInt64] = []
+    private var slotCount: UInt64 = 0
+    private var nextSequence: UInt64 = 1
+    private var isCreating = false
+    private var position = 0
+
+    private var staged = Deque<Staged>()
+    private var appends = Deque<Append>()
+    private var meta: Buffer
+    private var metaUsed = 0
+    private var tail: Buffer
+    private var tailBytes = 0
+    private let zeros: Buffer
+
+    private var isSyncing = false
+    private var isTimerArmed = false
+    /// A sync is wanted at once for everything up to here.
+    private var urgentLsn: UInt64 = 0
+    private var waiters = Deque<(lsn: UInt64, completion: StoreCompletion)>()
+    /// Object files with data that went past the journal; they are synced before it.
+    private var directFiles: [StoreFile] = []
+    private var isDead = false
+
+    var onDurable: (UInt64) -> Void = { _ in }
+    var onSegmentChange: () -> Void = {}
+    var onError: (Errno) -> Void = { _ in }
+    private(set) var appendCount: UInt64 = 0
+    private(set) var recordCount: UInt64 = 0
+    private(set) var syncCount: UInt64 = 0
+
+    init(
+        disk: any Disk, clock: any Clock, pool: BufferPool, configuration: StoreConfiguration, store: UInt64,
+        segmentBytes: Int
+    ) {
+        self.disk = disk
+        self.clock = clock
+        self.pool = pool
+        self.configuration = configuration
+        self.store = store
+        self.segmentBytes = segmentBytes
+        meta = pool.buffer(65536)
+        tail = pool.buffer(blockSize)
+        zeros = Buffer(capacity: blockSize)
+        zeros.fillZero(0..<blockSize)
+    }
+
+    /// Goes on after a replay: `segments` are still needed, `free` are not.
+    func resume(segments: [Segment], free: [UInt64], slotCount: UInt64, nextSequence: UInt64, nextLsn: UInt64) {
+        self.segments = segments
+        self.free = free
+        self.slotCount = slotCount
+        self.nextSequence = nextSequence
+        self.nextLsn = nextLsn
+        appendedLsn = nextLsn - 1
+        durableLsn = nextLsn - 1
+        position = segmentBytes  // the first record opens a new segment
+    }
+
+    /// Segments that can still be filled after the present one.
+    var availableSegments: Int {
+        free.count + max(0, configuration.journalMaximumSegments - Int(slotCount))
+    }
+    var freeSegments: Int { free.count }
+    /// The largest record that fits.
+    var maximumRecordBytes: Int { segmentBytes - SegmentHeader.bytes }
+    var isIdle: Bool { staged.isEmpty && appends.isEmpty && !isSyncing && appendedLsn == durableLsn }
+
+    // MARK: Staging
+
+    /// Takes a record into the next append. `table` writes the record's table. Returns its log sequence number.
+    @discardableResult
+    func stage(
+        _ record: Record, payload: [BufferSlice] = [], table: ((UnsafeMutableRawPointer) -> Void)? = nil,
+        completion: StoreCompletion?
+    ) -> UInt64 {
+        var record = record
+        record.lsn = nextLsn
+        nextLsn += 1
+        record.tableBytes = Record.tableBytes(record.type, first: record.first, count: record.count)
+        let bytes = Record.headerBytes + record.tableBytes
+        precondition(record.length <= maximumRecordBytes, "a record larger than a segment")
+        if metaUsed + bytes > meta.capacity {
+            meta = pool.buffer(65536)
+            metaUsed = 0
+        }
+        let offset = metaUsed
+        metaUsed += bytes
+        if record.tableBytes > 0 {
+            let target = meta.bytes + offset + Record.headerBytes
+            target.initializeMemory(as: UInt8.self, repeating: 0, count: record.tableBytes)
+            table?(target)
+        }
+        staged.append(
+            Staged(record: record, meta: meta, metaOffset: offset, slices: payload, completion: completion))
+        return record.lsn
+    }
+
+    /// Everything staged goes out: one append for each segment that it touches.
+    func endOfBatch() {
+        while !staged.isEmpty, !isDead {
+            if position + staged[0].record.length > segmentBytes {
+                guard openSegment() else { return }
+            }
+            appendOne()
+        }
+    }
+
+    private func appendOne() {
+        let append = Append()
+        let index = segments.count - 1
+        let start = position / blockSize * blockSize
+        var slices: [BufferSlice] = []
+        var end = position
+        if tailBytes > 0 { slices.append(BufferSlice(tail, offset: 0, count: tailBytes)) }
+        while let item = staged.first, end + item.record.length <= segmentBytes {
+            var record = staged.removeFirst().record
+            record.segment = segments[index].sequence
+            record.durable = durableLsn
+            record.encode(to: item.meta.bytes + item.metaOffset)
+            slices.append(
+                BufferSlice(item.meta, offset: item.metaOffset, count: Record.headerBytes + record.tableBytes))
+            slices.append(contentsOf: item.slices)
+            end += record.length
+            append.lastLsn = record.lsn
+            if let completion = item.completion { append.completions.append(completion) }
+            recordCount += 1
+        }
+        // The next append rewrites the last page whole, so that the kernel never has to read it.
+        let newTailBytes = end % blockSize
+        let newTail = pool.buffer(blockSize)
+        var needed = newTailBytes
+        for slice in slices.reversed() where needed > 0 {
+            let take = min(needed, slice.count)
+            (newTail.bytes + needed - take).copyMemory(
+                from: slice.buffer.bytes + slice.offset + slice.count - take, byteCount: take)
+            needed -= take
+        }
+        if newTailBytes > 0 { slices.append(BufferSlice(zeros, offset: 0, count: blockSize - newTailBytes)) }
+        tail = newTail
+        tailBytes = newTailBytes
+        append.bytes = (end + blockSize - 1) / blockSize * blockSize - start
+        position = end
+        segments[index].lastLsn = append.lastLsn
+        let sequence = segments[index].sequence
+        let slot = segments[index].slot
+        submit(append, FileWrite(file: .journal(slot), offset: UInt64(start), slices: slices), sequence)
+        // A fresh buffer for the tables of the next batch: this one belongs to the append now.
+        meta = pool.buffer(65536)
+        metaUsed = 0
+    }
+
+    private func submit(_ append: Append, _ write: FileWrite, _ sequence: UInt64) {
+        appends.append(append)
+        appendCount += 1
+        disk.submit(.append(write)) { [self] result in
+            guard !isDead else { return }
+            if case .failure(let errno) = result { return onError(errno) }
+            append.isDone = true
+            unsyncedBytes += append.bytes
+            if let index = segments.lastIndex(where: { $0.sequence == sequence }) { segments[index].isUnsynced = true }
+            while let first = appends.first, first.isDone {
+                appends.removeFirst()
+                appendedLsn = max(appendedLsn, first.lastLsn)
+                for completion in first.completions { completion(.success(())) }
+            }
+            if !isDead { syncIfNeeded() }
+        }
+    }
+
+    // MARK: Segments
+
+    /// Makes the next segment the present one; false if there is none yet.
+    private func openSegment() -> Bool {
+        guard let slot = free.first else {
+            createSegment()
+            return false
+        }
+        free.removeFirst()
+        let header = SegmentHeader(
+            store: store, sequence: nextSequence, firstLsn: staged[0].record.lsn, size: UInt64(segmentBytes))
+        nextSequence += 1
+        segments.append(
+            Segment(
+                slot: slot, sequence: header.sequence, firstLsn: header.firstLsn, lastLsn: 0, isUnsynced: false))
+        tail = pool.buffer(blockSize)
+        tailBytes = 0
+        position = SegmentHeader.bytes
+        let page = pool.buffer(blockSize)
+        header.encode(to: page.bytes)
+        submit(
+            Append(),
+            FileWrite(file: .journal(slot), offset: 0, slices: [BufferSlice(page, offset: 0, count: blockSize)]),
+            header.sequence)
+        if free.isEmpty && Int(slotCount) < configuration.journalMaximumSegments { createSegment() }
+        onSegmentChange()
+        return true
+    }
+
+    private func createSegment() {
+        guard !isCreating else { return }
+        isCreating = true
+        let slot = slotCount
+        slotCount += 1
+        disk.submit(.createWritten(.journal(slot), size: UInt64(segmentBytes))) { [self] result in
+            isCreating = false
+            guard !isDead else { return }
+            switch result {
+            case .success:
+                free.append(slot)
+                endOfBatch()
+            case .failure(.noSpace):
+                // The segments there are must do; the checkpoint gives them back.
+                slotCount -= 1
+                onSegmentChange()
+                if !staged.isEmpty { clock.after(milliseconds: 200) { [self] in endOfBatch() } }
+            case .failure(let errno): onError(errno)
+            }
+        }
+    }
+
+    /// Gives back the segments whose records are all below `lsn`.
+    func recycle(below lsn: UInt64) {
+        while segments.count > 1, segments[1].firstLsn <= lsn, !segments[0].isUnsynced {
+            free.append(segments.removeFirst().slot)
+        }
+        if !staged.isEmpty { endOfBatch() }
+    }
+
+    // MARK: Syncing
+
+    /// Completes when every record up to `lsn` is durable.
+    func flush(upTo lsn: UInt64, completion: @escaping StoreCompletion) {
+        waiters.append((lsn, completion))
+        urgentLsn = max(urgentLsn, lsn)
+        syncIfNeeded()
+    }
+    func syncSoon() {
+        urgentLsn = max(urgentLsn, appendedLsn)
+        syncIfNeeded()
+    }
+    func syncFirst(_ file: StoreFile) { directFiles.append(file) }
+
+    private func syncIfNeeded() {
+        guard !isSyncing, !isDead else { return }
+        if urgentLsn > durableLsn {
+            // What the waiter waits for may still be on its way to the page cache: its append comes back here.
+            if urgentLsn <= appendedLsn { startSync() }
+        } else if appendedLsn > durableLsn {
+            if unsyncedBytes >= configuration.syncDelayBytes {
+                startSync()
+            } else if !isTimerArmed {
+                isTimerArmed = true
+                clock.after(milliseconds: configuration.syncDelayMilliseconds) { [weak self] in
+                    guard let self else { return }
+                    isTimerArmed = false
+                    if !isDead { syncSoon() }
+                }
+            }
+        }
+    }
+
+    private func startSync() {
+        isSyncing = true
+        syncCount += 1
+        let target = appendedLsn
+        let files = directFiles
+        directFiles = []
+        unsyncedBytes = 0
+        var unsynced: [StoreFile] = []
+        for index in segments.indices where segments[index].isUnsynced {
+            segments[index].isUnsynced = false
+            unsynced.append(.journal(segments[index].slot))
+        }
+        if configuration.skipJournalSync {
+            clock.after(milliseconds: 0) { [self] in synced(target) }
+            return
+        }
+        // Data that went past the journal first: a durable record must never describe data that is not.
+        syncStep(files) { [self] in syncStep(unsynced) { [self] in synced(target) } }
+    }
+
+    private func syncStep(_ files: [StoreFile], next: @escaping () -> Void) {
+        if files.isEmpty { return next() }
+        disk.submit(.sync(files)) { [self] result in
+            guard !isDead else { return }
+            if case .failure(let errno) = result { return onError(errno) }
+            next()
+        }
+    }
+
+    private func synced(_ target: UInt64) {
+        guard !isDead else { return }
+        isSyncing = false
+        durableLsn = target
+        // A retain cycle of waiters with different targets is fine: they are in no order.
+        var kept = Deque<(lsn: UInt64, completion: StoreCompletion)>()
+        var ready: [StoreCompletion] = []
+        for waiter in waiters {
+            if waiter.lsn <= target { ready.append(waiter.completion) } else { kept.append(waiter) }
+        }
+        waiters = kept
+        onDurable(target)
+        for completion in ready { completion(.success(())) }
+        if !isDead { syncIfNeeded() }
+    }
+
+    /// Stops, and gives every completion that still waits to the caller.
+    func die() -> [StoreCompletion] {
+        isDead = true
+        var all = appends.flatMap(\.completions)
+        all += staged.compactMap(\.completion)
+        all += waiters.map(\.completion)
+        appends = []
+        staged = []
+        waiters = []
+        return all
+    }
+}
