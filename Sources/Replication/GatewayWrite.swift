@@ -159,6 +159,7 @@ extension Gateway {
             generation: volume.path.top, previous: object.version, version: version, blocks: blocks, payload: payload,
             keepAsZero: keepAsZero)
         object.version = version
+        volume.allocated?.isOld = true
         if volume.summaries.updateValue(
             ObjectSummary(version: version, isUniform: object.isPrepared), forKey: object.id.index) == nil
         {
