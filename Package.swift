@@ -51,7 +51,7 @@ let package = Package(
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5
-        library("Fuse", ["Model", "CFuse", "CSheep"]),
+        library("Fuse", ["Model", "CFuse", "CSheep", "Runtime"]),
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
         library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
@@ -68,12 +68,17 @@ let package = Package(
             name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
         .executableTarget(
-            name: "fuse-testserver", dependencies: ["Fuse", "Model", "CSheep"], path: "Tests/FuseTestServer",
+            name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
-        tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
-        tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
-        tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
+        tests("Model"),
+        tests("Placement", ["Model"]),
+        tests("ObjectStore", ["Model"]),
+        tests("Catalog", ["Model", "Placement", collections]),
+        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", collections]),
+        tests("Runtime", ["Model"]),
+        tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
+        tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),
+        tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
     ]
 )

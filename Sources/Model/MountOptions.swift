@@ -1,6 +1,5 @@
 // The options of a mount, as mount(8), fstab and the command line give them: ours, those that go on to libfuse, and
 // those that only mean something to others. An option that nobody knows is refused, never ignored.
-import Model
 
 package struct MountOptions: Hashable, Sendable {
     /// Whether listings show snapshots.
@@ -39,13 +38,13 @@ package struct MountOptions: Hashable, Sendable {
     }
 
     private static let generic: Set<String> = [
-        "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "atime", "noatime", "nodiratime",
-        "dirsync",
+        "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "atime", "noatime", "dirsync",
     ]
     // Meant for mount(8), systemd or fstab; or what holds anyway.
     private static let dropped: Set<String> = [
         "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults", "relatime",
-        "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "default_permissions", "subtype=sheep",
+        "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "nodiratime", "diratime",
+        "default_permissions", "subtype=sheep",
     ]
     private static let droppedPrefixes = ["x-", "X-", "comment="]
 

@@ -173,6 +173,12 @@ int main(int count, char **arguments) {
         {"probe", no_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
+    // Whoever starts us may have blocked or ignored signals that we live by.
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGALRM, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
     const char *socket_path = NULL, *fsname = "sheep", *options = "";
     bool foreground = false, is_probe = false;
     report = -1;

@@ -199,7 +199,7 @@ struct MountTests {
     @Test func everyGenericOptionIsOneThatLibfuseKnows() throws {
         let fixture = MountFixture()
         let options = try MountOptions(parsing: [
-            "suid,nosuid,dev,nodev,exec,noexec,async,sync,atime,noatime,nodiratime,dirsync,ro,fsname=none"
+            "suid,nosuid,dev,nodev,exec,noexec,async,sync,atime,noatime,dirsync,ro,fsname=none"
         ])
         try Holder.spawn(mountpoint: fixture.mountpoint, options: options, socket: fixture.socket)
         let entry = MountTable.mount(at: fixture.mountpoint)

@@ -125,7 +125,7 @@ package final class Holder: MountKeeper {
                     else { throw Errno(EPROTO) }
                     greeting = (id, String(decoding: text, as: UTF8.self))
                 case HolderSocket.Kind.value:
-                    guard message.offset == (message.offset == 0 ? 0 : stored[message.key]?.count ?? 0),
+                    guard message.offset == 0 || message.offset == stored[message.key]?.count,
                         message.total <= KeptState.byteLimit, stored.count <= KeptState.countLimit
                     else { throw Errno(EPROTO) }
                     if message.offset == 0 { stored[message.key] = [] }

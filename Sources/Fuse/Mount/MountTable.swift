@@ -108,7 +108,15 @@ func runProgram(_ program: String, _ arguments: [String]) throws(SheepError) -> 
     let vector = arguments.map { strdup($0) } + [nil]
     defer { for text in vector { free(text) } }
     var pid: pid_t = 0
-    let code = posix_spawnp(&pid, program, &actions, nil, vector, environ)
+    // What the calling thread blocks is no business of the program.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+    let code = posix_spawnp(&pid, program, &actions, &attributes, vector, environ)
     close(ends[1])
     defer { close(ends[0]) }
     guard code == 0 else { throw cannotRun(program, code) }

@@ -1,9 +1,9 @@
 // The memory that requests are read into: headers in one page, and behind it a buffer that is aligned to a block,
 // so that the payload of a WRITE can be used where it landed. All of it is touched and locked before the kernel
 // copies into it: a process killed during a page fault there would cost its client an EIO.
-import CSheep
 import Glibc
 import Model
+import Runtime
 
 final class FuseReadBuffer {
     /// fuse_in_header and fuse_write_in.
@@ -25,7 +25,7 @@ final class FuseReadBuffer {
         scratch = .allocate(
             byteCount: FuseReadBuffer.headerByteCount + FuseReadBuffer.bodyByteCount, alignment: 4096)
         body = FuseReadBuffer.locked(pool)
-        FuseReadBuffer.lock(headers, 4096)
+        LockedMemory.prefault(headers, count: 4096)
     }
     deinit {
         munlock(headers, 4096)
@@ -35,19 +35,9 @@ final class FuseReadBuffer {
 
     private static func locked(_ pool: BufferPool) -> Buffer {
         let buffer = pool.buffer(bodyByteCount)
-        lock(buffer.bytes, bodyByteCount)
+        LockedMemory.prefault(buffer.bytes, count: bodyByteCount)
         return buffer
     }
-    private static func lock(_ start: UnsafeMutableRawPointer, _ count: Int) {
-        // Locking also faults in; without the right to lock, touching is the next best.
-        if mlock(start, count) == 0 { return }
-        var offset = 0
-        while offset < count {
-            start.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self)
-            offset += 4096
-        }
-    }
-
     /// One request from the descriptor: its length, or minus errno.
     func read(_ descriptor: Int32) -> Int {
         withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2) { vectors in

@@ -22,6 +22,9 @@ package final class FuseSession {
     /// Sends what the kernel's caches must forget, from a thread of its own.
     package let notifier: FuseNotifier
 
+    /// What drives the session lets go of the descriptor.
+    var onClose: (() -> Void)?
+
     private var handler: (any FuseHandler)?
     private let input: FuseReadBuffer
     private let output: UnsafeMutableRawPointer
@@ -95,6 +98,8 @@ package final class FuseSession {
         isOpen = false
         handler = nil
         notifier.stop()
+        onClose?()
+        onClose = nil
     }
 
     private func end(_ reason: SheepError?) {
