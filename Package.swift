@@ -71,9 +71,14 @@ let package = Package(
             name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
-        tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]), tests("Replication", ["Model", "ObjectStore", "Catalog"]),
-        tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
-        tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]), tests("Admin", ["Model"]),
+        tests("Model"),
+        tests("Placement", ["Model"]),
+        tests("ObjectStore", ["Model"]),
+        tests("Catalog", ["Model", "Placement", collections]),
+        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", collections]),
+        tests("Runtime", ["Model"]),
+        tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
+        tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),
+        tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
     ]
 )
