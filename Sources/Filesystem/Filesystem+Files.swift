@@ -125,11 +125,6 @@ extension Filesystem {
     func fsync(_ number: UInt64, _ sync: FuseSync, _ reply: FuseReply) {
         guard let file = file(sync.handle, node: number, flags: 2) else { return reply.error(.badDescriptor) }
         guard case .volume(let use) = file.content else { return reply.success() }
-        guard use.isReserved else {
-            return service.flush(use.id) { error in
-                if let error { reply.error(error) } else { reply.success() }
-            }
-        }
         use.settle { [service] error in
             if let error { return reply.error(error) }
             service.flush(use.id) { error in
