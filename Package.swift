@@ -73,10 +73,14 @@ let package = Package(
 
         // What several test targets use: random numbers, virtual time, disks in memory.
         .target(name: "TestSupport", dependencies: ["Model"], path: "Tests/Support", swiftSettings: settings),
-        tests("Model"), tests("Placement", ["Model"]), tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model"]),
-        tests("Replication", ["Model", "ObjectStore", "Catalog", "TestSupport", collections]),
-        tests("Runtime", ["Model"]), tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
-        tests("Filesystem", ["Model", "Catalog"]), tests("Admin", ["Model"]),
+        tests("Model"),
+        tests("Placement", ["Model"]),
+        tests("ObjectStore", ["Model"]),
+        tests("Catalog", ["Model", "Placement", collections]),
+        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", "TestSupport", collections]),
+        tests("Runtime", ["Model"]),
+        tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
+        tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),
+        tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
     ]
 )

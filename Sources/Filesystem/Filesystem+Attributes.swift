@@ -18,22 +18,22 @@ extension Filesystem {
         guard let found = namespace.lookup(parent, name) else {
             return reply.error(name.utf8.count > Names.maximumNameBytes ? .nameTooLong : .noEntry)
         }
-        answerEntry(found, name: name, parent: parent, reply)
+        answerEntry(found, parent: parent, reply)
     }
 
-    /// Answers with `node` as what `name` means.
-    func answerEntry(_ node: Node, name: String, parent: Node, _ reply: FuseReply) {
-        entry(node, isCacheable: isCacheable(node, name: name, parent: parent)) { entry in
+    /// Answers with `node` as what a name in `parent` means.
+    func answerEntry(_ node: Node, parent: Node, _ reply: FuseReply) {
+        entry(node, isCacheable: isCacheable(node, parent: parent)) { entry in
             guard let entry else { return reply.error(.noEntry) }
             reply.entry(entry)
         }
     }
-    /// Names whose changes the catalog announces. Temporary names and mirrors are looked up each time.
-    func isCacheable(_ node: Node, name: String, parent: Node) -> Bool {
+    /// Whether the kernel may keep a name. Snapshots' names follow their volume's and mirrors follow everything: what
+    /// changes beside the name that was asked for would be announced only after the answer, so they are not kept.
+    func isCacheable(_ node: Node, parent: Node) -> Bool {
         guard case .directory = parent else { return false }
         switch node {
         case .volume, .directory: return true
-        case .snapshot: return Names.parse(name) != nil && EntryName.writtenTemporary(name) == nil
         default: return false
         }
     }

@@ -34,7 +34,7 @@ extension Filesystem {
         }
         self.make(request, make.name, mode: make.mode, isExclusive: true, reply) { [self] node, _ in
             guard let parent = self.node(request.node) else { return reply.error(.stale) }
-            answerEntry(node, name: make.name, parent: parent, reply)
+            answerEntry(node, parent: parent, reply)
         }
     }
 
@@ -141,14 +141,14 @@ extension Filesystem {
                 reply
             ) { [self] answer in
                 guard case .directory(let made) = answer else { return reply.error(.inputOutput) }
-                answerEntry(.directory(made), name: make.name, parent: parent, reply)
+                answerEntry(.directory(made), parent: parent, reply)
             }
         case .snapshots(let id): snapshotGroup(id, make.name, request, reply)
         case .lineageVolume(let id):
             guard let record = service.catalog.state.visibleVolume(id) else { return reply.error(.stale) }
             snapshot(record, tag: make.name, request, reply) { [self] made in
                 guard case .snapshot(_, let generation) = made else { return reply.error(.inputOutput) }
-                answerEntry(.lineageSnapshot(id, generation), name: make.name, parent: parent, reply)
+                answerEntry(.lineageSnapshot(id, generation), parent: parent, reply)
             }
         case .lineageSnapshot(let id, let generation):
             guard let source = service.catalog.state.visibleVolume(id), let record = namespace.snapshot(id, generation)
@@ -156,7 +156,7 @@ extension Filesystem {
             makeClone(
                 .snapshot(id, generation), directory: source.directory, name: make.name, copies: nil,
                 cloneAttributes(of: record.attributes), request, step: 0, reply
-            ) { [self] clone in answerEntry(.lineageVolume(clone), name: make.name, parent: parent, reply) }
+            ) { [self] clone in answerEntry(.lineageVolume(clone), parent: parent, reply) }
         default: refuseMaking(request.node, reply)
         }
     }
@@ -183,7 +183,7 @@ extension Filesystem {
             service.snapshot(volumes, tag: tag, group: id, replaceExisting: false, request: requestId(request)) {
                 [self] answer in
                 accepted(answer, reply) { [self] _ in
-                    answerEntry(node, name: tag, parent: .snapshots(id), reply)
+                    answerEntry(node, parent: .snapshots(id), reply)
                 }
             }
         }

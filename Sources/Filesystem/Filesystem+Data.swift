@@ -20,10 +20,11 @@ extension Filesystem {
             return reply.error(.isDirectory)
         }
         let buffer = pool.buffer(count)
-        service.read(view, offset: read.offset, count: count, into: buffer, bufferOffset: 0) { error in
+        let answer = inTime { error in
             if let error { return reply.error(error) }
             reply.data(buffer, offset: 0, count: count)
         }
+        service.read(view, offset: read.offset, count: count, into: buffer, bufferOffset: 0, answer)
     }
 
     func write(_ number: UInt64, _ write: FuseWrite, _ reply: FuseReply) {
@@ -37,22 +38,18 @@ extension Filesystem {
         let (end, isTooFar) = write.offset.addingReportingOverflow(UInt64(count))
         let isDurable = options.isDurable || write.flags & OpenFile.synchronous != 0
         if end <= use.size, !isTooFar {
-            service.write(
-                use.id, offset: write.offset, count: count, from: write.data.buffer, bufferOffset: write.data.offset,
-                durable: isDurable
-            ) { [self] error in
+            let answer = inTime { [self] error in
                 if let error { return reply.error(error) }
                 wrote(use)
                 reply.written(UInt64(count))
             }
-            return
+            return service.write(
+                use.id, offset: write.offset, count: count, from: write.data.buffer, bufferOffset: write.data.offset,
+                durable: isDurable, answer)
         }
         use.extend(to: isTooFar ? .max : end) { [self] error in
             if let error { return reply.error(error) }
-            service.write(
-                use.id, offset: write.offset, count: count, from: write.data.buffer, bufferOffset: write.data.offset,
-                durable: isDurable
-            ) { [self] error in
+            let answer = inTime { [self] error in
                 use.finishExtending(to: error == nil ? end : nil)
                 if let error { return reply.error(error) }
                 wrote(use)
@@ -63,6 +60,9 @@ extension Filesystem {
                     reply.written(UInt64(count))
                 }
             }
+            service.write(
+                use.id, offset: write.offset, count: count, from: write.data.buffer, bufferOffset: write.data.offset,
+                durable: isDurable, answer)
         }
     }
 

@@ -88,17 +88,25 @@ extension Filesystem {
 
     func flush(_ number: UInt64, _ flush: FuseFlush, _ reply: FuseReply) {
         if let node = node(number) {
-            uses.locks.drop(node, owner: LockOwner(mount: mountId, owner: flush.lockOwner))
+            let dropped = uses.locks.drop(node, owner: LockOwner(mount: mountId, owner: flush.lockOwner))
+            if dropped { stateChanged() }
         }
-        guard let file = files.file(flush.handle), case .volume(let use) = file.content else { return reply.success() }
-        use.settle { error in
-            if let error { reply.error(error) } else { reply.success() }
+        guard let file = files.file(flush.handle), case .volume(let use) = file.content, use.isReserved else {
+            return answerWhenLocksAreKept(reply)
         }
+        use.settle { [self] error in
+            if let error { reply.error(error) } else { answerWhenLocksAreKept(reply) }
+        }
+    }
+
+    private func answerWhenLocksAreKept(_ reply: FuseReply) {
+        if isStateChanged { answerWhenKept { reply.success() } } else { reply.success() }
     }
 
     func released(_ number: UInt64, _ release: FuseRelease, _ reply: FuseReply) {
         self.release(release.handle, node: node(number))
-        reply.success()
+        // Not before the keeper knows: a file that a new process believed to be open could never be closed.
+        answerWhenKept { reply.success() }
     }
     func release(_ handle: UInt64, node: Node?) {
         if let node { uses.locks.drop(node, mount: mountId, handle: handle) }
@@ -117,11 +125,6 @@ extension Filesystem {
     func fsync(_ number: UInt64, _ sync: FuseSync, _ reply: FuseReply) {
         guard let file = file(sync.handle, node: number, flags: 2) else { return reply.error(.badDescriptor) }
         guard case .volume(let use) = file.content else { return reply.success() }
-        guard use.isReserved else {
-            return service.flush(use.id) { error in
-                if let error { reply.error(error) } else { reply.success() }
-            }
-        }
         use.settle { [service] error in
             if let error { return reply.error(error) }
             service.flush(use.id) { error in

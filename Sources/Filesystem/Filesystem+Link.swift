@@ -15,9 +15,9 @@ extension Filesystem {
     func link(_ request: FuseRequest, _ link: FuseLink, _ reply: FuseReply) {
         guard let parent = node(request.node), let source = node(link.node) else { return reply.error(.stale) }
         switch earlierAnswer(request) {
-        case .volume(let id)?: return answerEntry(.volume(id), name: link.name, parent: parent, reply)
+        case .volume(let id)?: return answerEntry(.volume(id), parent: parent, reply)
         case .snapshot(let id, let generation)?:
-            return answerEntry(.snapshot(id, generation), name: link.name, parent: parent, reply)
+            return answerEntry(.snapshot(id, generation), parent: parent, reply)
         default: break
         }
         guard !isReadOnly else { return reply.error(.readOnly) }
@@ -58,7 +58,7 @@ extension Filesystem {
             }
         }
         snapshot(volume, tag: tag, request, reply) { [self] made in
-            answerEntry(made, name: name, parent: parent, reply)
+            answerEntry(made, parent: parent, reply)
         }
     }
 
@@ -76,7 +76,7 @@ extension Filesystem {
         var attributes = cloneAttributes(of: source)
         if case .current = view { attributes.mode = source.mode & 0o777 }
         makeClone(view, directory: directory, name: name, copies: nil, attributes, request, step: 0, reply) {
-            [self] clone in answerEntry(.volume(clone), name: name, parent: parent, reply)
+            [self] clone in answerEntry(.volume(clone), parent: parent, reply)
         }
     }
 }

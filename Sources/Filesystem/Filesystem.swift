@@ -29,7 +29,9 @@ package final class Filesystem: FuseHandler {
     var files = OpenFileTable()
     /// Nodes of volumes that were replaced while open, by the clone that took their place (see `cloneInto`).
     var aliases: [VolumeId: VolumeId] = [:]
-    private var isStateChanged = false
+    /// Nil: I/O waits for as long as it takes.
+    let deadlines: AnswerDeadlines?
+    private(set) var isStateChanged = false
     private var heldAnswers: [() -> Void] = []
 
     /// How long the kernel may believe names and attributes; catalog changes are notified earlier.
@@ -54,6 +56,7 @@ package final class Filesystem: FuseHandler {
         self.root = root
         self.logger = logger
         self.text = text
+        deadlines = options.onUnavailable == .error ? AnswerDeadlines(clock: clock) : nil
         uses.add(self)
         service.catalog.observe { [weak self] changes in self?.catalogChanged(changes) }
     }
@@ -174,6 +177,11 @@ package final class Filesystem: FuseHandler {
             remedy: "choose another name", reply)
     }
     var isReadOnly: Bool { options.isReadOnly }
+    @inline(__always)
+    func inTime(_ answer: @escaping (Errno?) -> Void) -> (Errno?) -> Void {
+        guard let deadlines else { return answer }
+        return deadlines.bounded(answer)
+    }
 
     // MARK: What must outlive the process
 

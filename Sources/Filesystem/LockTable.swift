@@ -71,10 +71,13 @@ final class LockTable {
     }
 
     /// The close of a descriptor drops all locks that its process has in the file.
-    func drop(_ node: Node, owner: LockOwner) {
-        guard let locks = held[node], locks.contains(where: { $0.owner == owner }) else { return }
+    /// False: it had none.
+    @discardableResult
+    func drop(_ node: Node, owner: LockOwner) -> Bool {
+        guard let locks = held[node], locks.contains(where: { $0.owner == owner }) else { return false }
         set(node, locks.filter { $0.owner != owner })
         wake(node)
+        return true
     }
     /// The last close of an open file drops what was locked through it (the kernel sends no unlock for OFD locks).
     func drop(_ node: Node, mount: UInt64, handle: UInt64) {

@@ -1,6 +1,5 @@
 // The options of a mount, as mount(8), fstab and the command line give them: ours, those that go on to libfuse, and
 // those that only mean something to others. An option that nobody knows is refused, never ignored.
-import Model
 
 package struct MountOptions: Hashable, Sendable {
     /// Whether listings show snapshots.

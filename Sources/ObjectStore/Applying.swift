@@ -169,7 +169,6 @@ extension ObjectStore {
         }
         mutations += 1
         unsyncedFiles.remove(key)
-        doomedFiles.remove(key)
         views.drop(key.object)
         graves.append(Grave(key: key, sheet: sheet, lsn: lsn, isQuarantine: isQuarantine))
     }

@@ -56,8 +56,6 @@ package final class ObjectStore {
     /// Files written since their last sync.
     var unsyncedFiles: Set<FileKey> = []
     var graves: [Grave] = []
-    /// Files whose removal was accepted and is not in the journal yet.
-    var doomedFiles: Set<FileKey> = []
     var isBurying = false
 
     // Checkpoints.

@@ -18,14 +18,12 @@ extension ObjectStore {
         completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        let file = fileForWriting(object, generation, version: 0)
-        index.update(object) { entry in
-            entry.version = base.rawValue
-            entry.state = .syncing
-        }
-        index.updateFile(FileKey(object: object, file: file)) { $0.version = base.rawValue }
-        perform(object, files: { [file] }, fail: { _ in }) { [self] in
-            guard let sheet = sheets[FileKey(object: object, file: file)] else { return false }
+        perform(object, generation, version: 0, fail: { _ in }) { [self] sheet in
+            index.update(object) { entry in
+                entry.version = base.rawValue
+                entry.state = .syncing
+            }
+            index.updateFile(sheet.key) { $0.version = base.rawValue }
             var blocks = pending
             if sheet.isDamaged {
                 // Nothing is known of it: all of it must come from elsewhere.
@@ -36,7 +34,7 @@ extension ObjectStore {
             record.type = .begin
             record.object = object.rawValue
             record.generation = generation.rawValue
-            record.file = file
+            record.file = sheet.key.file
             record.version = base.rawValue
             journal.stage(
                 record,
@@ -66,12 +64,7 @@ extension ObjectStore {
         guard !isFull else { return fail(completion, .full) }
         let range = BlockRange(first: firstBlock, count: blockCount)
         precondition(payload == nil || payload!.blockCount == blockCount)
-        let file = fileForWriting(object, generation, version: 0)
-        perform(object, files: { [file] }, fail: completion) { [self] in
-            guard let sheet = sheets[FileKey(object: object, file: file)] else {
-                later { completion(.success(())) }
-                return false
-            }
+        perform(object, generation, version: 0, fail: completion) { [self] sheet in
             var actions = [FillAction](repeating: .none, count: blockCount)
             for block in 0..<blockCount where !onlyPending || sheet.pending[firstBlock + block] {
                 actions[block] = !held[block] ? .drop : zero[block] || payload == nil ? .zero : .data
@@ -95,6 +88,9 @@ extension ObjectStore {
         guard actions.contains(where: { $0 != .none }) else {
             later { completion(.success(())) }
             return false
+        }
+        let completion: StoreCompletion = { [self] result in
+            if case .success = result { acknowledge(completion) } else { completion(result) }
         }
         if let payload, payload.byteCount >= configuration.directWriteBytes, isFresh(range, sheet),
             actions.allSatisfy({ $0 == .data })
@@ -149,10 +145,7 @@ extension ObjectStore {
                         of: version.littleEndian, toByteOffset: Record.chunksOffset(count: range.count) + i * 8,
                         as: UInt64.self)
                 }
-            }
-        ) { [self] result in
-            if case .success = result { acknowledge(completion) } else { completion(result) }
-        }
+            }, completion: completion)
         for block in 0..<range.count {
             let at = range.first + block
             switch actions[block] {
@@ -181,16 +174,16 @@ extension ObjectStore {
         object: ObjectId, _ state: CopyState, durable: Bool, completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        let trust = index.trustGeneration
-        index.update(object) { entry in
-            entry.state = state
-            if state == .complete { entry.trust = trust }
-        }
-        var record = Record()
-        record.type = .state
-        record.object = object.rawValue
-        record.argument = UInt64(state.rawValue) | (state == .complete ? UInt64(trust) << 32 : 0)
         inOrder(object, fail: durable ? { _ in } : completion) { [self] in
+            let trust = index.trustGeneration
+            index.update(object) { entry in
+                entry.state = state
+                if state == .complete { entry.trust = trust }
+            }
+            var record = Record()
+            record.type = .state
+            record.object = object.rawValue
+            record.argument = UInt64(state.rawValue) | (state == .complete ? UInt64(trust) << 32 : 0)
             journal.stage(record, completion: durable ? nil : completion)
         }
         if durable { barrier(completion) }
@@ -200,12 +193,14 @@ extension ObjectStore {
     /// Sets the copy's version without a write, making an entry for an absent object.
     package func setVersion(object: ObjectId, _ version: Version, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        index.update(object) { $0.version = version.rawValue }
-        var record = Record()
-        record.type = .version
-        record.object = object.rawValue
-        record.version = version.rawValue
-        inOrder(object, fail: completion) { [self] in journal.stage(record, completion: completion) }
+        inOrder(object, fail: completion) { [self] in
+            index.update(object) { $0.version = version.rawValue }
+            var record = Record()
+            record.type = .version
+            record.object = object.rawValue
+            record.version = version.rawValue
+            journal.stage(record, completion: completion)
+        }
         checkpointIfNeeded()
     }
 

@@ -6,21 +6,17 @@ extension ObjectStore {
     /// Removes `generations`, or the whole copy with its entry. What is not there is no error.
     package func remove(object: ObjectId, generations: [Generation]?, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        guard let entry = index[object] else { return later { completion(.success(())) } }
-        var files: [UInt32]
-        if let generations {
-            files = entry.generations.filter { generations.contains(Generation($0.generation)) }.map(\.file)
-            guard !files.isEmpty else { return later { completion(.success(())) } }
-            index.update(object) { entry in entry.generations.removeAll { files.contains($0.file) } }
-        } else {
-            files = entry.generations.map(\.file)
-            index.remove(object)
-        }
-        views.drop(object)
-        for file in files { doomedFiles.insert(FileKey(object: object, file: file)) }
-        let isWhole = generations == nil
         inOrder(object, fail: completion) { [self] in
-            stageRemoval(object, files, isWhole: isWhole, isQuarantine: false, completion)
+            guard let entry = index[object] else { return later { completion(.success(())) } }
+            if let generations {
+                let files = entry.generations.filter { generations.contains(Generation($0.generation)) }.map(\.file)
+                guard !files.isEmpty else { return later { completion(.success(())) } }
+                index.update(object) { entry in entry.generations.removeAll { files.contains($0.file) } }
+                stageRemoval(object, files, isWhole: false, isQuarantine: false, completion)
+            } else {
+                index.remove(object)
+                stageRemoval(object, entry.generations.map(\.file), isWhole: true, isQuarantine: false, completion)
+            }
         }
         checkpointIfNeeded()
     }
@@ -51,13 +47,10 @@ extension ObjectStore {
         guard index[object] != nil else { return later { completion(.success(())) } }
         // Its headers and blocks must be in the files before those are moved.
         let seal: StoreCompletion = { [self] result in
-            guard case .success = result, let entry = index[object] else { return completion(result) }
-            let files = entry.generations.map(\.file)
-            index.remove(object)
-            views.drop(object)
-            for file in files { doomedFiles.insert(FileKey(object: object, file: file)) }
+            guard case .success = result else { return completion(result) }
             inOrder(object, fail: completion) { [self] in
-                stageRemoval(object, files, isWhole: true, isQuarantine: true, nil)
+                guard let entry = index.remove(object) else { return later { completion(.success(())) } }
+                stageRemoval(object, entry.generations.map(\.file), isWhole: true, isQuarantine: true, nil)
                 barrier(completion)
             }
         }

@@ -72,11 +72,8 @@ extension ObjectStore {
         }
     }
 
-    /// Whether an operation on a file may run at once: nothing waits for the object, and the header is there.
-    func readySheet(_ key: FileKey) -> Sheet? {
-        guard queues.isEmpty || queues[key.object] == nil else { return nil }
-        return sheets[key] ?? freshSheet(key)
-    }
+    /// The sheet in memory, or a new one for a new file.
+    func sheet(_ key: FileKey) -> Sheet? { sheets[key] ?? freshSheet(key) }
 
     // MARK: Sheets
 
@@ -111,7 +108,8 @@ extension ObjectStore {
             if case .success(.bytes(let n)) = result { count = n }
             if let item = index[key.object]?.generations.first(where: { $0.file == key.file }), sheets[key] == nil {
                 let sheet = Sheet(key: key, generation: Generation(item.generation))
-                adopt(buffer, count: count, into: sheet, item)
+                // Stamp 0: the file was removed and made again while this read was on its way.
+                if item.stamp > 0 { adopt(buffer, count: count, into: sheet, item) }
                 sheets[key] = sheet
                 if sheet.isDamaged {
                     counters.damagedHeaders += 1

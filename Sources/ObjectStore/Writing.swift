@@ -22,7 +22,6 @@ extension ObjectStore {
             index[object]?.generations.contains { $0.file == file } == true
                 || sheets[FileKey(object: object, file: file)] != nil
                 || graves.contains { $0.key.object == object && $0.key.file == file }
-                || doomedFiles.contains(FileKey(object: object, file: file))
         }
         if !isTaken(generation.rawValue) { return generation.rawValue }
         var file: UInt32 = 1 << 31
@@ -37,23 +36,37 @@ extension ObjectStore {
         guard !isFull else { return fail(completion, .full) }
         counters.writes += 1
         counters.writtenBytes += UInt64(write.payload.byteCount)
-        let file = fileForWriting(write.object, write.generation, version: write.version.rawValue)
-        let key = FileKey(object: write.object, file: file)
-        if let sheet = readySheet(key), !isDirect(write, sheet) {
+        if let sheet = readySheet(write.object, write.generation, version: write.version.rawValue),
+            !isDirect(write, sheet)
+        {
             stageWrite(write, sheet, elsewhere: false, completion)
             return
         }
-        perform(write.object, files: { [file] }, fail: completion) { [self] in
-            guard let sheet = sheets[key] else {
-                later { completion(.success(())) }
-                return false
-            }
+        perform(write.object, write.generation, version: write.version.rawValue, fail: completion) { [self] sheet in
             if isDirect(write, sheet) {
                 writeDirect(write, sheet, completion)
                 return true
             }
             stageWrite(write, sheet, elsewhere: false, completion)
             return false
+        }
+    }
+
+    /// The sheet to write to, when nothing waits for the object and the header is there.
+    private func readySheet(_ object: ObjectId, _ generation: Generation, version: UInt64) -> Sheet? {
+        guard queues.isEmpty || queues[object] == nil else { return nil }
+        return sheet(FileKey(object: object, file: fileForWriting(object, generation, version: version)))
+    }
+    /// Runs `body` in the object's order with the sheet of `generation`, which is made if there is none. The version
+    /// moves up at once; which file it is shows only when the operation runs, for a removal may be before it.
+    func perform(
+        _ object: ObjectId, _ generation: Generation, version: UInt64, fail: @escaping StoreCompletion,
+        body: @escaping (Sheet) -> Bool
+    ) {
+        if version > 0 { index.update(object) { entry in entry.version = max(entry.version, version) } }
+        let files = { [self] in [fileForWriting(object, generation, version: version)] }
+        perform(object, files: files, fail: fail) { [self] in
+            body(sheet(FileKey(object: object, file: fileForWriting(object, generation, version: version)))!)
         }
     }
 
@@ -153,18 +166,12 @@ extension ObjectStore {
         completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        let file = fileForWriting(object, generation, version: version.rawValue)
-        let key = FileKey(object: object, file: file)
-        if let sheet = readySheet(key) {
+        if let sheet = readySheet(object, generation, version: version.rawValue) {
             stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return
         }
-        perform(object, files: { [file] }, fail: completion) { [self] in
-            if let sheet = sheets[key] {
-                stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
-            } else {
-                later { completion(.success(())) }
-            }
+        perform(object, generation, version: version.rawValue, fail: completion) { [self] sheet in
+            stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return false
         }
     }

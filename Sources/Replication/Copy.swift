@@ -10,6 +10,8 @@ package final class Copy: CopyChannel {
     package let store: StoreId
     package let objects: ObjectStore
     private let catalog: any CatalogProposer
+    /// The map's epoch, kept here because the catalog's state is large.
+    private var epoch: Epoch
     /// Requests of an epoch that the catalog has not reached here.
     private var early: [(Epoch, () -> Void)] = []
 
@@ -17,12 +19,13 @@ package final class Copy: CopyChannel {
         self.store = store
         self.objects = objects
         self.catalog = catalog
+        epoch = catalog.state.map.epoch
     }
 
     /// The map has changed: what waited for it goes on.
     package func mapChanged() {
+        epoch = catalog.state.map.epoch
         guard !early.isEmpty else { return }
-        let epoch = catalog.state.map.epoch
         let due = early.filter { $0.0 <= epoch }
         early.removeAll { $0.0 <= epoch }
         for (_, action) in due { action() }
@@ -40,9 +43,8 @@ package final class Copy: CopyChannel {
     }
 
     package func write(_ request: CopyWrite, _ reply: @escaping (Result<CopyWritten, CopyFailure>) -> Void) {
-        let current = catalog.state.map.epoch
-        if request.authority.epoch != current {
-            if request.authority.epoch < current { return reply(.failure(.staleEpoch(current))) }
+        if request.authority.epoch != epoch {
+            if request.authority.epoch < epoch { return reply(.failure(.staleEpoch(epoch))) }
             early.append((request.authority.epoch, { [self] in write(request, reply) }))
             return
         }

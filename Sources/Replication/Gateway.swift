@@ -36,6 +36,11 @@ package final class Gateway {
     var mapWaiters: [() -> Void] = []
     /// Told when a copy had a bad block: it is repaired.
     var onCorruptCopy: (ObjectId, StoreId) -> Void = { _, _ in }
+    /// The map's epoch and the usual number of copies that a write needs: kept here, because asking the catalog's state
+    /// for them on every request would copy it.
+    private(set) var epoch: Epoch
+    private var usualMinimum = 1
+    private var isMinimumSet = false
     /// The copies of this node's stores, ascending by store.
     var localCopies: () -> [Copy] = { [] }
     /// Bytes that recovery has moved, since the start.
@@ -53,6 +58,16 @@ package final class Gateway {
         self.node = node
         self.incarnation = incarnation
         self.options = options
+        epoch = catalog.state.map.epoch
+        readMap()
+    }
+
+    /// Copies what every request needs out of the catalog.
+    private func readMap() {
+        let state = catalog.state
+        epoch = state.map.epoch
+        usualMinimum = state.map.minimumCopies(state.settings)
+        isMinimumSet = state.settings.minCopies > 0
     }
 
     func channel(_ store: StoreId) -> (any CopyChannel)? { channels.first { $0.store == store } }
@@ -84,9 +99,7 @@ package final class Gateway {
 
     /// Complete copies that a write of this volume needs.
     func minimumCopies(_ volume: VolumeState) -> Int {
-        let settings = catalog.state.settings
-        let usual = catalog.state.map.minimumCopies(settings)
-        return settings.minCopies > 0 ? min(usual, volume.copies) : min(usual, max(1, volume.copies - 1))
+        isMinimumSet ? min(usualMinimum, volume.copies) : min(usualMinimum, max(1, volume.copies - 1))
     }
 
     /// The state of an object, with slots for the current map.
@@ -102,7 +115,7 @@ package final class Gateway {
             volume.objects[index] = object
             if volume.objects.count > 16_384 { forgetQuietObjects(volume, except: index) }
         }
-        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
         return object
     }
 
@@ -124,7 +137,7 @@ package final class Gateway {
             // Only a member of S may say that an object does not exist.
             for i in object.slots.indices { object.slots[i].status = .unverified }
         }
-        object.slotsEpoch = map.epoch.rawValue
+        object.slotsEpoch = epoch.rawValue
     }
 
     /// The stores that a write must reach: the first `copies` of each ring's.
@@ -160,6 +173,7 @@ package final class Gateway {
     /// The map has changed: slots are made anew, newly attached stores are fenced, and writes that waited for an
     /// exclusion are looked at again.
     package func mapChanged() {
+        readMap()
         let waiters = exclusionWaiters
         exclusionWaiters = []
         for (store, action) in waiters { whenExcluded(store, action) }

@@ -106,7 +106,7 @@ extension Gateway {
         into buffer: Buffer, at bufferOffset: Int, tried: [StoreId],
         _ completion: @escaping (Result<BlockBitmap?, Errno>) -> Void
     ) {
-        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
         guard let slot = readSlot(object, tried) else {
             // Corrupt everywhere, or no current copy is up.
             if !tried.isEmpty || options.errorWhenUnavailable || isLost(volume, object) {

@@ -150,15 +150,16 @@ extension Gateway {
             }
             return
         }
-        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
         // Room first: ENOSPC is answered before any copy has changed.
         if payload != nil, let errno = admit(volume, object, blocks) { return completion(errno) }
         let version = object.version.following(in: volume.term)
         let request = CopyWrite(
-            authority: Authority(epoch: catalog.state.map.epoch, term: volume.term), object: object.id,
+            authority: Authority(epoch: epoch, term: volume.term), object: object.id,
             generation: volume.path.top, previous: object.version, version: version, blocks: blocks, payload: payload,
             keepAsZero: keepAsZero)
         object.version = version
+        volume.allocated?.isOld = true
         if volume.summaries.updateValue(
             ObjectSummary(version: version, isUniform: object.isPrepared), forKey: object.id.index) == nil
         {
@@ -187,7 +188,7 @@ extension Gateway {
         operation.failed.removeAll()
         operation.pending.removeAll(keepingCapacity: true)
         var request = operation.request
-        request.authority.epoch = catalog.state.map.epoch
+        request.authority.epoch = epoch
         let slots = object.slots
         for slot in slots where slot.status != .unverified { operation.pending.append(slot.channel.store) }
         for slot in slots where slot.status != .unverified {
@@ -230,8 +231,9 @@ extension Gateway {
     /// All targets have answered: acknowledge, or wait for the map to change.
     private func settle(_ volume: VolumeState, _ operation: WriteOperation) {
         guard operation.completion != nil else { return }
-        let map = catalog.state.map
-        let stillUp = operation.failed.contains { map.store($0)?.status == .up && channel($0) != nil }
+        let stillUp =
+            !operation.failed.isEmpty
+            && operation.failed.contains { catalog.state.map.store($0)?.status == .up && channel($0) != nil }
         if !stillUp, operation.completeCopies >= minimumCopies(volume) {
             return finish(volume, operation, nil)
         }

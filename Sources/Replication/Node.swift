@@ -138,6 +138,8 @@ package final class Node {
             completion()
         }
         guard !commands.isEmpty else { return finish() }
+        // Who is here first: only then can those that are missing leave S.
+        commands.sort { isUp($0) && !isUp($1) }
         let join = Join(commands.count) { _ in finish() }
         for command in commands {
             catalog.propose(command, request: nil) { [self] answer in
@@ -145,6 +147,10 @@ package final class Node {
                 join.arrive(nil)
             }
         }
+    }
+
+    private func isUp(_ command: CatalogCommand) -> Bool {
+        if case .storeUp = command { true } else { false }
     }
 
     /// A store does not work any more: it leaves the map, once, and the guests go on without it.

@@ -178,7 +178,7 @@ extension Gateway {
             for action in waiting { action() }
             _ = self
         }
-        if object.slotsEpoch != catalog.state.map.epoch.rawValue { refreshSlots(volume, object) }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
         guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
             return finish(.inputOutput)
         }

@@ -115,15 +115,18 @@ extension Gateway {
         }
     }
 
-    /// See `VolumeService.allocatedBytes`. Counted anew at most once a second per volume.
+    /// See `VolumeService.allocatedBytes`. Counted anew after each change; for volumes with very many objects, where
+    /// counting takes long, at most every ten seconds.
     package func allocatedBytes(_ view: VolumeView, _ completion: @escaping (UInt64) -> Void) {
         whenReady(view.volume) { [self] volume, _ in
             guard let volume else { return completion(0) }
-            if let allocated = volume.allocated, clock.now.milliseconds(since: allocated.at) < 1_000 {
+            if let allocated = volume.allocated, !allocated.isOld || volume.summaries.count > 20_000,
+                clock.now.milliseconds(since: allocated.at) < 10_000
+            {
                 return completion(allocated.bytes)
             }
             let bytes = countAllocated(volume.id)
-            volume.allocated = (bytes, clock.now)
+            volume.allocated = (bytes, clock.now, false)
             completion(bytes)
         }
     }

@@ -53,7 +53,8 @@ final class VolumeState {
     var stores: [StoreMark] = []
     var openCount = 0
     var lastUse = Instant(nanoseconds: 0)
-    var allocated: (bytes: UInt64, at: Instant)?
+    /// What was counted last; `isOld` after a change.
+    var allocated: (bytes: UInt64, at: Instant, isOld: Bool)?
 
     init(record: VolumeRecord) {
         id = record.id

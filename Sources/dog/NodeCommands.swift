@@ -107,7 +107,9 @@ struct ShowSettings: ParsableCommand {
     @OptionGroup var common: Common
 
     func run() throws {
-        if let settings = try common.ask(.settingsShow).settings { common.show(settings, StatusText.settings(settings)) }
+        if let settings = try common.ask(.settingsShow).settings {
+            common.show(settings, StatusText.settings(settings))
+        }
     }
 }
 

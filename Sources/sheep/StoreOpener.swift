@@ -54,6 +54,9 @@ final class StoreOpener {
         self.daemon = daemon
         provider = DirectoryProvider(loop: daemon.loop, faults: daemon.faults)
         configuration.bootId = provider.bootId
+        // Small enough that a start after a kill replays it within a moment.
+        configuration.journalSegmentBytes = 8 << 20
+        configuration.journalMaximumSegments = 12
     }
 
     func open(_ completion: @escaping (Result<OpenedStores, SheepError>) -> Void) {
@@ -75,7 +78,7 @@ final class StoreOpener {
             )
         }
         for (path, _) in fresh { provider.release(path: path) }
-        openNext(known[...])
+        openAll()
     }
 
     private func claim(_ path: String, isGiven: Bool) throws(SheepError) {
@@ -161,15 +164,19 @@ final class StoreOpener {
 
     // MARK: a cluster that exists
 
-    private func openNext(_ rest: ArraySlice<(path: String, disk: StoreDirectory)>) {
-        guard let (path, disk) = rest.first else { return openCatalog() }
-        openOne(path, disk) { [self] error in
-            if let error {
-                daemon.logger.error("\(error)")
-                failures.append(error)
-                provider.release(path: path)
+    /// All at once: while one store's journal is decoded the others' are read.
+    private func openAll() {
+        var left = known.count
+        for (path, disk) in known {
+            openOne(path, disk) { [self] error in
+                if let error {
+                    daemon.logger.error("\(error)")
+                    failures.append(error)
+                    provider.release(path: path)
+                }
+                left -= 1
+                if left == 0 { openCatalog() }
             }
-            openNext(rest.dropFirst())
         }
     }
 
@@ -200,6 +207,7 @@ final class StoreOpener {
     }
 
     private func openCatalog() {
+        opened.sort { $0.id < $1.id }
         guard let (clusterId, first) = clusters.first else {
             return completion(.failure(failures.count == 1 ? failures[0] : noStore()))
         }

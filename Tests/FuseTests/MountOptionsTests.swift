@@ -11,7 +11,7 @@ import Testing
             "snapshots=hidden,cp=clone,durability=always", "on-unavailable=error,ro,subdir=/images//100/",
         ])
         #expect(options.snapshots == .hidden && options.copying == .clone && options.durability == .always)
-        #expect(options.onUnavailable == .error && options.isReadOnly && options.subdirectory == "images/100")
+        #expect(options.onUnavailable == .error && options.isReadOnly && options.subdirectory == ["images", "100"])
         #expect(try MountOptions(parsing: []) == MountOptions())
     }
 

@@ -52,8 +52,8 @@ final class Bench {
         var steps = 0
         while !done() {
             steps += 1
-            if !step() || steps > 2_000_000 {
-                Issue.record("stuck: \(what)")
+            if !step() || steps > 20_000 {
+                Issue.record("stuck: \(what): \(store.stateForTests)")
                 return
             }
         }
@@ -117,13 +117,17 @@ final class Bench {
     func flush() -> Result<Void, StoreError> { call("flush") { store.flush(completion: $0) } }
 
     /// The tags of the blocks, nil where nothing is held; 0 for zeros.
-    func read(_ object: ObjectId, top: UInt32 = .max, first: Int, count: Int) -> (tags: [UInt64?], outcome: ReadOutcome)
-    {
+    func read(_ object: ObjectId, top: UInt32 = .max, only: Bool = false, first: Int, count: Int) -> (
+        tags: [UInt64?], outcome: ReadOutcome
+    ) {
         let buffer = pool.buffer(count * blockSize)
         (buffer.bytes).initializeMemory(as: UInt8.self, repeating: 0xee, count: count * blockSize)
         var result: Result<ReadOutcome, StoreError>?
         store.read(
-            object: object, path: GenerationPath(top: Generation(top)), blocks: BlockRange(first: first, count: count),
+            object: object,
+            path: GenerationPath(
+                top: Generation(top), hidden: only ? [Generation(0)...Generation(top - 1)] : []),
+            blocks: BlockRange(first: first, count: count),
             into: buffer, bufferOffset: 0
         ) { result = $0 }
         run("read") { result != nil }
@@ -140,5 +144,14 @@ final class Bench {
             }
         }
         return (tags, outcome)
+    }
+}
+extension ObjectStore {
+    var stateForTests: String {
+        "unstaged \(unstaged.count) queues \(queues.count) waiters \(flushWaiters.count) withheld \(withheld.count) "
+            + "overlay \(overlaySheets.count) applying \(isApplying) graves \(graves.count) checkpoint "
+            + "\(checkpoint.map { "\($0.phase)" } ?? "none") next \(journal.nextLsn) appended \(journal.appendedLsn) "
+            + "durable \(journal.durableLsn) available \(journal.availableSegments) start \(startLsn)/\(previousStartLsn)"
+            + " segments \(journal.segments.map(\.firstLsn)) full \(isFull) loading \(loading.count)"
     }
 }

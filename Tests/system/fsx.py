@@ -240,7 +240,8 @@ class Runner:
             if os.fstat(file.fileno()).st_size != len(model):
                 raise Difference(f"{what}: size {os.fstat(file.fileno()).st_size}, not {len(model)}")
             for offset in range(0, len(model), 1 << 20):
-                self.expect(what, offset, os.pread(file.fileno(), 1 << 20, offset), bytes(model[offset:offset + (1 << 20)]))
+                got = os.pread(file.fileno(), 1 << 20, offset)
+                self.expect(what, offset, got, bytes(model[offset:offset + (1 << 20)]))
 
     # Operations
 

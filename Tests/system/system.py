@@ -60,15 +60,17 @@ def is_mounted(path) -> bool:
 
 
 def unmount(path):
-    """Unmounts, lazily when it has to be. Not an error when nothing is mounted."""
-    if not is_mounted(path):
-        return
-    try:
-        if subprocess.run(["umount", str(path)], capture_output=True, timeout=20).returncode == 0:
+    """Unmounts whatever is mounted there, lazily when it has to be."""
+    # More than one may lie on top of each other.
+    for _ in range(4):
+        if not is_mounted(path):
             return
-    except subprocess.TimeoutExpired:
-        pass
-    subprocess.run(["umount", "-l", str(path)], capture_output=True, timeout=20)
+        try:
+            if subprocess.run(["umount", str(path)], capture_output=True, timeout=20).returncode == 0:
+                continue
+        except subprocess.TimeoutExpired:
+            pass
+        subprocess.run(["umount", "-l", str(path)], capture_output=True, timeout=20)
 
 
 @contextlib.contextmanager

@@ -145,16 +145,11 @@ extension AdminService {
     // MARK: what may be asked for
 
     func checkSize(_ size: UInt64) throws(SheepError) {
-        guard size > 0 else {
-            throw SheepError(
-                .invalid, what: "a volume of size 0 is refused", why: "nothing could be written to it",
-                remedy: "give a size such as 10G")
-        }
         guard size % UInt64(sectorSize) == 0 else {
             throw SheepError(
                 .invalid, what: "the size \(size) is refused",
                 why: "it is not a multiple of the \(sectorSize)-byte sector",
-                remedy: "use \(size / UInt64(sectorSize) * UInt64(sectorSize) + UInt64(sectorSize))")
+                remedy: "use \(size - size % UInt64(sectorSize)) or the next multiple")
         }
         guard size <= maximumVolumeSize else {
             throw SheepError(

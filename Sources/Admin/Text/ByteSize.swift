@@ -27,7 +27,7 @@ package enum ByteSize {
         guard unit > 0 else { return "\(bytes) B" }
         let divisor = UInt64(1) << (10 * UInt64(unit))
         let whole = bytes / divisor
-        let hundredths = (bytes % divisor >> (10 * UInt64(unit - 1))) * 100 / 1024
+        let hundredths = ((bytes % divisor) >> (10 * UInt64(unit - 1))) * 100 / 1024
         let fraction: String =
             if hundredths == 0 { "" } else if whole >= 100 { "" } else if whole >= 10 {
                 hundredths / 10 == 0 ? "" : ".\(hundredths / 10)"

@@ -44,7 +44,8 @@ package struct ProgressBar {
         guard room >= 10, progress.total > 0 else { return String("\(title) \(numbers)".prefix(max(1, width - 1))) }
         let cells = min(room, 40)
         let filled = Int(min(1, Double(progress.done) / Double(progress.total)) * Double(cells))
-        return title + " [" + String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled) + "] "
+        return title + " [" + String(repeating: "#", count: filled) + String(repeating: ".", count: cells - filled)
+            + "] "
             + numbers
     }
 

@@ -1,0 +1,169 @@
+// The cluster map: formation, failures, moves, and who may leave the in-sync set.
+import Model
+import OrderedCollections
+import Placement
+import Testing
+
+@testable import Catalog
+
+private let two = Generation(2)
+private func session(_ boot: UInt64, _ incarnation: UInt64 = 1) -> StoreSession {
+    StoreSession(bootId: ClusterId(high: boot, low: 0), incarnation: incarnation)
+}
+
+extension Machine {
+    fileprivate func store(_ id: UInt64) -> StoreRecord { state.map.store(StoreId(id))! }
+    fileprivate mutating func finishMove() {
+        guard let to = state.map.toRing else { return }
+        for member in to.members {
+            apply(
+                .inSync(
+                    member.store, state.map.targetRanges(of: member.store), epoch: state.map.epoch))
+        }
+        apply(.dropOldRing(epoch: state.map.epoch))
+    }
+}
+
+struct MapTests {
+    @Test func storesOfANewClusterAreInSyncAtOnceAndLaterOnesAreNot() {
+        var m = Machine(stores: 2)
+        #expect(m.state.map.to == nil && m.store(1).inSync == .full && m.store(2).inSync == .full)
+        #expect(m.state.map.joinedZones == 2 && m.state.map.minimumCopies(m.state.settings) == 1)
+        #expect(m.refusal(.addStore(description(2))) == .exists)
+        #expect(m.refusal(.addStore(description(3, weight: 0))) == .invalid)
+        _ = m.volume("a")
+        let epoch = m.state.map.epoch
+        #expect(m.refusal(.addStore(description(3))) == nil)
+        #expect(m.state.map.epoch == epoch.next && m.changes == [.map])
+        #expect(m.store(3).inSync.isEmpty && m.state.map.toRing?.members.count == 3)
+        #expect(m.state.map.targets(of: RangeIndex(0)).count == 3)
+        #expect(m.refusal(.addStore(description(4))) == .busy)
+        #expect(m.refusal(.dropOldRing(epoch: epoch)) == .tryAgain)
+        #expect(m.refusal(.dropOldRing(epoch: m.state.map.epoch)) == .busy)
+        #expect(m.refusal(.inSync(StoreId(3), .full, epoch: epoch)) == .tryAgain)
+        m.finishMove()
+        #expect(m.state.map.to == nil && m.state.map.onRing.members.count == 3)
+        #expect(m.store(3).inSync == .full)
+        // The third zone raises min-copies only now that its copies are complete.
+        #expect(m.state.map.minimumCopies(m.state.settings) == 2)
+    }
+
+    @Test func aDownStoreLeavesSWhereEnoughOthersAreUp() {
+        var m = Machine(stores: 2)
+        _ = m.volume("a")
+        m.apply(.storeDown(StoreId(1), reason: "test", wallClock: 1))
+        #expect(m.store(1).status == .down && m.store(1).inSync.isEmpty)
+        // The last one stays a member: nobody else has what it has.
+        m.apply(.storeDown(StoreId(2), reason: "test", wallClock: 1))
+        #expect(m.store(2).inSync == .full)
+        m.apply(.storeUp(StoreId(1), session: session(1, 2), wallClock: 2))
+        #expect(m.store(1).inSync.isEmpty && m.store(2).inSync == .full)
+        #expect(m.state.map.insyncStores(RangeIndex(7)) == [StoreId(2)])
+        let epoch = m.state.map.epoch
+        m.apply(.storeDown(StoreId(2), reason: "again", wallClock: 3))
+        #expect(m.state.map.epoch == epoch)
+        #expect(m.refusal(.storeDown(StoreId(9), reason: "", wallClock: 1)) == .noEntry)
+    }
+
+    @Test func aRebootOfTheOnlyHostBreaksAllSessionsAlike() {
+        var m = Machine(stores: 2)
+        _ = m.volume("a")
+        m.apply(.storeUp(StoreId(1), session: session(99), wallClock: 1))
+        #expect(m.store(1).inSync == .full && m.store(1).sessionBrokeAt == m.state.map.epoch)
+        m.apply(.storeUp(StoreId(1), session: session(99, 2), wallClock: 1))
+        #expect(m.store(1).sessionBrokeAt != m.state.map.epoch)
+        // The other never came back: who is up suffices.
+        m.apply(.storeDown(StoreId(2), reason: "missing", wallClock: 1))
+        #expect(m.store(2).inSync.isEmpty && m.store(1).inSync == .full)
+    }
+
+    @Test func anOutStoreIsReplacedByARingWithoutItAndComesBack() {
+        var m = Machine(stores: 2)
+        _ = m.volume("a")
+        m.apply(.storeDown(StoreId(2), reason: "x", wallClock: 1))
+        m.apply(.storeOut(StoreId(2), reason: "x", wallClock: 1))
+        #expect(m.state.map.toRing?.members.map(\.store) == [StoreId(1)])
+        #expect(m.refusal(.storeOut(StoreId(1), reason: "", wallClock: 1)) == .busy)
+        #expect(m.refusal(.removeStore(StoreId(1))) == .busy)
+        #expect(m.refusal(.setWeight(StoreId(1), 0)) == .busy)
+        m.apply(.storeUp(StoreId(2), session: session(1, 2), wallClock: 2))
+        #expect(m.state.map.toRing == m.state.map.onRing)
+        m.finishMove()
+        #expect(m.state.map.to == nil && m.store(2).inSync == .full)
+        // Only a command lowers min-copies' zones.
+        #expect(m.state.map.joinedZones == 2)
+    }
+
+    @Test func aRemovedStoreIsDrainedThenForgotten() {
+        var m = Machine(stores: 2)
+        let a = m.volume("a")
+        #expect(m.refusal(.removeStore(StoreId(2))) == nil)
+        #expect(m.store(2).isLeaving && m.store(2).status == .up)
+        m.apply(.removeVolume(a, recursive: false))
+        m.finishMove()
+        #expect(m.state.map.store(StoreId(2)) == nil)
+        #expect(m.state.deletedVolumes[a]?.stores == [StoreId(1)])
+        #expect(m.state.map.joinedZones == 1)
+    }
+
+    @Test func aDeadStoreIsReplaced() {
+        var m = Machine(stores: 2)
+        _ = m.volume("a")
+        m.apply(.storeDown(StoreId(2), reason: "x", wallClock: 1))
+        #expect(m.refusal(.replaceStore(StoreId(9), by: description(3))) == .noEntry)
+        #expect(m.refusal(.replaceStore(StoreId(2), by: description(1))) == .exists)
+        #expect(m.refusal(.replaceStore(StoreId(2), by: description(3, zone: 77))) == nil)
+        #expect(m.store(3).zone == 2 && m.store(2).status == .out)
+        #expect(m.state.map.toRing?.members.map(\.store) == [StoreId(1), StoreId(3)])
+        m.finishMove()
+        #expect(m.state.map.store(StoreId(2)) == nil && m.store(3).inSync == .full)
+    }
+
+    @Test func aMoveIsReplacedWhenATargetFailsOrByLeave() {
+        var m = Machine(stores: 1)
+        _ = m.volume("a")
+        m.apply(.addStore(description(2)))
+        m.apply(.allowMoveReplacement(epoch: m.state.map.epoch))
+        #expect(m.refusal(.setWeight(StoreId(2), 1 << 41)) == nil)
+        #expect(m.refusal(.setWeight(StoreId(2), 1 << 42)) == .busy)
+        #expect(m.refusal(.setWeight(StoreId(2), 1 << 40)) == nil)
+        m.apply(.inSync(StoreId(2), m.state.map.targetRanges(of: StoreId(2)), epoch: m.state.map.epoch))
+        m.apply(.storeDown(StoreId(1), reason: "x", wallClock: 1))
+        // What the move made complete stays a target, though the new ring may not say so.
+        m.apply(.addStore(description(3)))
+        #expect(m.state.map.targets(of: RangeIndex(3)).contains(StoreId(2)))
+    }
+
+    @Test func lossIsAcceptedOnlyForStoresThatAreGone() {
+        var m = Machine(stores: 2)
+        _ = m.volume("a")
+        #expect(m.refusal(.acceptLoss([StoreId(1)])) == .busy)
+        m.apply(.storeDown(StoreId(1), reason: "x", wallClock: 1))
+        m.apply(.storeDown(StoreId(2), reason: "x", wallClock: 1))
+        #expect(m.refusal(.acceptLoss([StoreId(1), StoreId(2)])) == .busy)
+        m.apply(.storeUp(StoreId(1), session: session(1, 2), wallClock: 2))
+        #expect(m.state.map.insyncStores(RangeIndex(0)) == [StoreId(2)])
+        #expect(m.refusal(.acceptLoss([StoreId(2)])) == nil)
+        #expect(m.state.map.insyncStores(RangeIndex(0)) == [StoreId(1)])
+    }
+
+    @Test func settingsAreChecked() {
+        var m = Machine(stores: 1)
+        _ = m.volume("a")
+        var settings = m.state.settings
+        settings.copies = 8
+        #expect(m.refusal(.changeSettings(settings)) == .invalid)
+        settings.copies = 2
+        settings.minCopies = 3
+        #expect(m.refusal(.changeSettings(settings)) == .invalid)
+        settings.minCopies = 2
+        #expect(m.refusal(.changeSettings(settings)) == nil)
+        #expect(m.changes == [.settings, .map] && m.state.map.toRing?.copies == 2)
+        settings.leaseMilliseconds = 7000
+        #expect(m.refusal(.changeSettings(settings)) == nil)
+        #expect(m.changes == [.settings])
+        settings.copies = 3
+        #expect(m.refusal(.changeSettings(settings)) == .busy)
+        #expect(m.refusal(.setCatalogStores([])) == .invalid)
+    }
+}

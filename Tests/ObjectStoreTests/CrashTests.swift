@@ -1,0 +1,38 @@
+// Power losses and killed processes at every point of random lives, and the saboteurs that such tests must catch.
+import Glibc
+import Model
+import Testing
+
+@testable import ObjectStore
+
+@Suite struct CrashTests {
+    static func problems(_ seeds: Range<UInt64>, _ change: (inout StoreConfiguration) -> Void = { _ in }) -> [String] {
+        var all: [String] = []
+        for seed in seeds {
+            let workload = Workload(seed: seed, change)
+            workload.run()
+            all += workload.problems
+            if all.count > 8 { break }
+        }
+        return all
+    }
+
+    @Test(arguments: 0..<8)
+    func randomLivesLoseNothingFlushed(_ part: UInt64) {
+        #expect(CrashTests.problems(part * 125..<(part + 1) * 125) == [])
+    }
+
+    /// Runs the seed that the environment names: for looking into a failure.
+    @Test(.enabled(if: getenv("SHEEP_SEED") != nil)) func theSeedOfTheEnvironment() {
+        let seed = UInt64(String(cString: getenv("SHEEP_SEED"))) ?? 0
+        #expect(CrashTests.problems(seed..<seed + 1) == [])
+    }
+
+    @Test func aStoreThatSkipsJournalSyncsIsCaught() {
+        #expect(!CrashTests.problems(0..<20) { $0.skipJournalSync = true }.isEmpty)
+    }
+
+    @Test func aStoreThatAppliesBeforeDurableIsCaught() {
+        #expect(!CrashTests.problems(0..<20) { $0.applyBeforeDurable = true }.isEmpty)
+    }
+}
