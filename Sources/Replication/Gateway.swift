@@ -155,9 +155,15 @@ package final class Gateway {
         guard let volume = volumes[object.volume], volume.phase == .ready, volume.fenced.contains(store) else {
             return false
         }
-        if let known = volume.exceptions[object.index]?[store] { return known == .complete }
-        return volume.summaries[object.index] == nil || catalog.state.map.isMember(store, object.range)
+        return status(volume, object, store) == .complete
     }
+    func status(_ volume: VolumeState, _ object: ObjectId, _ store: StoreId) -> SlotStatus {
+        if let known = volume.exceptions[object.index]?[store] { return known }
+        let isMissing = volume.summaries[object.index] == nil
+        return isMissing || catalog.state.map.isMember(store, object.range) ? .complete : .unverified
+    }
+    /// Whether a sync of the object is under way: its generations must stay as they are.
+    func isSynchronising(_ object: ObjectId) -> Bool { (volumes[object.volume]?.objects[object.index]?.users ?? 0) > 0 }
 
     /// Notes how a copy stands; `.complete` is the rule and needs no entry.
     func setStatus(_ volume: VolumeState, _ index: UInt32, _ store: StoreId, _ status: SlotStatus) {
