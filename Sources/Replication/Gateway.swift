@@ -124,11 +124,14 @@ package final class Gateway {
         let exceptions = volume.exceptions[object.id.index]
         let exists = volume.summaries[object.id.index] != nil
         object.slots.removeAll(keepingCapacity: true)
+        object.lacksMember = false
         for id in targets(volume, object.range) {
-            guard let record = map.store(id), record.status == .up, let channel = channel(id),
-                volume.fenced.contains(id)
-            else { continue }
+            guard let record = map.store(id), record.status == .up else { continue }
             let isMember = record.inSync[object.range]
+            guard let channel = channel(id), volume.fenced.contains(id) else {
+                if isMember { object.lacksMember = true }
+                continue
+            }
             // A store outside S is believed only after recovery has looked at this object in this term.
             let status = exceptions?[id] ?? (isMember || !exists ? .complete : .unverified)
             object.slots.append(CopySlot(channel: channel, status: status, isMember: isMember))

@@ -53,7 +53,7 @@ extension Gateway {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
         let body: (ObjectState, @escaping () -> Void) -> Void = { [self] object, unlock in
-            if offset % blockSize == 0, count % blockSize == 0 {
+            if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
                 return readBlocks(volume, object, path, blocks, into: buffer, at: bufferOffset) { errno in
                     unlock()
                     completion(errno)
@@ -180,7 +180,7 @@ extension Gateway {
     }
 
     /// What lies below a view: the parent, as visible as it was for that view.
-    private func parent(of volume: VolumeState, _ path: GenerationPath) -> ParentReference? {
+    func parent(of volume: VolumeState, _ path: GenerationPath) -> ParentReference? {
         guard var parent = volume.parent else { return nil }
         if path.top != volume.path.top,
             let snapshot = catalog.state.volumes[volume.id]?.snapshots.first(where: { $0.generation == path.top })

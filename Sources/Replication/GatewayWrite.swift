@@ -233,8 +233,8 @@ extension Gateway {
         guard operation.completion != nil else { return }
         let stillUp =
             !operation.failed.isEmpty
-            && operation.failed.contains { catalog.state.map.store($0)?.status == .up && channel($0) != nil }
-        if !stillUp, operation.completeCopies >= minimumCopies(volume) {
+            && operation.failed.contains { catalog.state.map.store($0)?.status == .up }
+        if !stillUp, !operation.object.lacksMember, operation.completeCopies >= minimumCopies(volume) {
             return finish(volume, operation, nil)
         }
         operation.isParked = true
@@ -293,7 +293,11 @@ extension Gateway {
         for mark in dirty {
             let store = mark.store
             guard let channel = channel(store) else {
-                join.arrive(nil)  // excluded since: what it had is on the others
+                // What it had is on the others; that it has left must be durable before anybody relies on them.
+                whenExcluded(store) {
+                    volume.flushed(store, upTo: mark.applied)
+                    join.arrive(nil)
+                }
                 continue
             }
             channel.flush { [self] failure in
@@ -302,7 +306,10 @@ extension Gateway {
                     return join.arrive(nil)
                 }
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
-                whenExcluded(store) { join.arrive(nil) }
+                whenExcluded(store) {
+                    volume.flushed(store, upTo: mark.applied)
+                    join.arrive(nil)
+                }
             }
         }
     }
