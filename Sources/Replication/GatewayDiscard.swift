@@ -15,13 +15,13 @@ extension Gateway {
             enter(volume) { [self] in
                 discardBlocks(volume, offset: offset, count: count) { [self] errno in
                     leave(volume)
-                    completion(errno)
+                    if errno == nil, options.alwaysDurable { flush(id, completion) } else { completion(errno) }
                 }
             }
         }
     }
 
-    /// Without the gate: for a shrink, whose cut-off part nobody reaches.
+    /// The caller has entered the gate.
     func discardBlocks(
         _ volume: VolumeState, offset: UInt64, count: UInt64, _ completion: @escaping (Errno?) -> Void
     ) {

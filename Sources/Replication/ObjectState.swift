@@ -71,5 +71,7 @@ final class ObjectState {
         self.isPrepared = isPrepared
     }
 
-    var isQuiet: Bool { users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil }
+    var isQuiet: Bool {
+        users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil
+    }
 }

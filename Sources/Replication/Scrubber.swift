@@ -59,8 +59,12 @@ package final class Scrubber {
             guard let volume else { return completion(CheckReport()) }
             let indices = volume.indices()
             var report = CheckReport()
+            volume.users += 1
             func next(_ position: Int) {
-                guard position < indices.count else { return completion(report) }
+                guard position < indices.count, !volume.isRemoved else {
+                    volume.users -= 1
+                    return completion(report)
+                }
                 progress(position, indices.count)
                 checkObject(volume, indices[position], deep: deep, repair: repair, report) { [self] updated in
                     report = updated
