@@ -29,7 +29,7 @@ def failing(number, action, *arguments):
 
 
 @pytest.mark.parametrize("name", ["with blank.img", "ümläut.img", "日本.img", "tab\there.img", "new\nline.img", "-dash",
-                                  "'quote\".img", "$(x).img", "a" * 200 + ".img", "trailing.", "%41", "\\back"])
+                                  "'quote\".img", "$(x).img", "a" * 180 + ".img", "trailing.", "%41", "\\back"])
 def test_odd_names_are_names(folder, name):
     path = folder / name
     with open(path, "wb") as file:
@@ -58,7 +58,7 @@ def test_names_with_the_at_sign_in_the_wrong_place_are_refused(folder, volume, n
 
 
 def test_a_snapshot_of_a_volume_that_does_not_exist(folder, volume):
-    failing([errno.ENOENT, errno.EINVAL, errno.EPERM], os.link, volume, folder / "other@tag.img")
+    failing([errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EXDEV], os.link, volume, folder / "other@tag.img")
     failing(errno.ENOENT, (folder / "other@tag.img").touch)
 
 
@@ -183,7 +183,7 @@ def refused(directory, *words) -> str:
 
 
 def test_unknown_mount_options_are_refused(directory):
-    text = refused(directory, "--store", directory / "s", "--mount", directory, "-o", "frobnicate=1")
+    text = refused(directory, "--store", directory / "s", "--mount", directory / "m", "-o", "frobnicate=1")
     assert "frobnicate" in text
 
 
