@@ -44,8 +44,11 @@ def test_odd_names_are_names(folder, name):
     os.unlink(folder / "plain.img")
 
 
-def test_a_name_may_have_255_bytes_and_no_more(folder):
-    (folder / ("b" * 255)).touch()
+def test_a_name_leaves_room_for_the_longest_tag_and_no_more(folder):
+    volume = folder / ("b" * 190)
+    volume.touch()
+    os.link(volume, folder / ("b" * 190 + "@" + "t" * 64))
+    failing(errno.ENAMETOOLONG, (folder / ("b" * 191)).touch)
     failing(errno.ENAMETOOLONG, (folder / ("b" * 256)).touch)
 
 
