@@ -346,7 +346,7 @@ def test_holes_give_space_back(here):
     with open(here / "vol.img", "r+b") as file:
         fallocate(file.fileno(), FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, MEBI, 2 * MEBI)
         fallocate(file.fileno(), FALLOC_ZERO_RANGE, 6 * MEBI, MEBI)
-    assert os.stat(here / "vol.img").st_blocks == full - 3 * MEBI // 512
+    wait_until(lambda: os.stat(here / "vol.img").st_blocks == full - 3 * MEBI // 512, 5, "the space coming back")
     expected = data[:MEBI] + bytes(2 * MEBI) + data[3 * MEBI:6 * MEBI] + bytes(MEBI) + data[7 * MEBI:]
     assert (here / "vol.img").read_bytes() == expected
 
