@@ -71,11 +71,13 @@ let package = Package(
             name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
+        // What several test targets use: random numbers, virtual time, disks in memory.
+        .target(name: "TestSupport", dependencies: ["Model"], path: "Tests/Support", swiftSettings: settings),
         tests("Model"),
         tests("Placement", ["Model"]),
         tests("ObjectStore", ["Model"]),
         tests("Catalog", ["Model", "Placement", collections]),
-        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", collections]),
+        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", "TestSupport", collections]),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),

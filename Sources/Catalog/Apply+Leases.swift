@@ -7,7 +7,9 @@ extension CatalogState {
     mutating func acquireLease(
         _ id: VolumeId, _ node: NodeId, _ incarnation: UInt64, _ changes: inout [CatalogChange]
     ) throws(SheepError) -> CommandAnswer {
-        let volume = try requireVolume(id)
+        // A removed volume is still read by its clones.
+        let volume: VolumeRecord
+        if let hidden = volumes[id] { volume = hidden } else { volume = try requireVolume(id) }
         if let lease = volume.lease, lease.node != node {
             throw SheepError(
                 .busy, what: "\u{22}\(volume.name)\u{22} is used on another host.",

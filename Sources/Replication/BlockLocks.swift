@@ -10,6 +10,10 @@ struct BlockLocks {
         let blocks: BlockRange
         let isExclusive: Bool
         var grant: (() -> Void)?
+        /// Its write waits for copies: a pull that makes one of them need not wait for it.
+        var yields = false
+        /// A pull: waits only for what is held and does not yield.
+        var overtakes = false
     }
     /// Held ones have no `grant` any more. In order of arrival.
     private var entries: [Entry] = []
@@ -27,13 +31,51 @@ struct BlockLocks {
         return (ticket, !conflict)
     }
 
+    /// As `acquire` (exclusive), for a pull: it goes before those that wait, and past holders that yield.
+    mutating func overtake(_ blocks: BlockRange, _ grant: @escaping () -> Void) -> (Ticket, Bool) {
+        let ticket = nextTicket
+        nextTicket += 1
+        var entry = Entry(ticket: ticket, blocks: blocks, isExclusive: true, grant: grant)
+        entry.overtakes = true
+        guard canOvertake(entry) else {
+            entries.append(entry)
+            return (ticket, false)
+        }
+        entry.grant = nil
+        entries.insert(entry, at: 0)
+        return (ticket, true)
+    }
+
+    private func canOvertake(_ entry: Entry) -> Bool {
+        !entries.contains { $0.grant == nil && !$0.yields && $0.blocks.overlaps(entry.blocks) }
+    }
+
+    /// What holds these blocks waits for copies now. Returns the pulls that may run, as `release` does.
+    mutating func yield(_ blocks: BlockRange) -> [() -> Void] {
+        for i in entries.indices where entries[i].grant == nil && entries[i].blocks.overlaps(blocks) {
+            entries[i].yields = true
+        }
+        return grantOvertakers()
+    }
+
+    private mutating func grantOvertakers() -> [() -> Void] {
+        var granted: [() -> Void] = []
+        while let i = entries.firstIndex(where: { $0.overtakes && $0.grant != nil && canOvertake($0) }) {
+            var entry = entries.remove(at: i)
+            granted.append(entry.grant!)
+            entry.grant = nil
+            entries.insert(entry, at: 0)
+        }
+        return granted
+    }
+
     /// Lets go; returns what may run now, in order of arrival. The caller runs it.
     mutating func release(_ ticket: Ticket) -> [() -> Void] {
         guard let index = entries.firstIndex(where: { $0.ticket == ticket }) else {
             preconditionFailure("a lock released twice")
         }
         let released = entries.remove(at: index)
-        var granted: [() -> Void] = []
+        var granted = grantOvertakers()
         guard entries.count > index else { return granted }
         for i in index..<entries.count where entries[i].grant != nil && entries[i].blocks.overlaps(released.blocks) {
             let waiter = entries[i]

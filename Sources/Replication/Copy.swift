@@ -168,6 +168,8 @@ package final class Copy: CopyChannel {
         // The data first: "complete" must never be durable before what it promises.
         objects.flush { [self] result in
             if let failure = result.failure { return reply(failure) }
+            // A write that did not fit has made it suspect meanwhile.
+            guard objects.standing(object).state == .syncing else { return reply(.behind) }
             objects.setState(object: object, .complete, durable: true) { reply($0.failure) }
         }
     }

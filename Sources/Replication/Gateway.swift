@@ -150,6 +150,21 @@ package final class Gateway {
         return all
     }
 
+    /// Whether the store's copy has every acknowledged write.
+    func isComplete(_ object: ObjectId, on store: StoreId) -> Bool {
+        guard let volume = volumes[object.volume], volume.phase == .ready, volume.fenced.contains(store) else {
+            return false
+        }
+        return status(volume, object, store) == .complete
+    }
+    func status(_ volume: VolumeState, _ object: ObjectId, _ store: StoreId) -> SlotStatus {
+        if let known = volume.exceptions[object.index]?[store] { return known }
+        let isMissing = volume.summaries[object.index] == nil
+        return isMissing || catalog.state.map.isMember(store, object.range) ? .complete : .unverified
+    }
+    /// Whether a sync of the object is under way: its generations must stay as they are.
+    func isSynchronising(_ object: ObjectId) -> Bool { (volumes[object.volume]?.objects[object.index]?.users ?? 0) > 0 }
+
     /// Notes how a copy stands; `.complete` is the rule and needs no entry.
     func setStatus(_ volume: VolumeState, _ index: UInt32, _ store: StoreId, _ status: SlotStatus) {
         var known = volume.exceptions[index] ?? [:]
@@ -177,21 +192,19 @@ package final class Gateway {
         let waiters = exclusionWaiters
         exclusionWaiters = []
         for (store, action) in waiters { whenExcluded(store, action) }
-        let waiting = mapWaiters
-        mapWaiters = []
-        defer { for action in waiting { action() } }
+        defer { wakeWaiters() }
         for id in volumeOrder {
             guard let volume = volumes[id], volume.phase == .ready else { continue }
-            let map = catalog.state.map
-            let missing = channels.filter {
-                map.store($0.store)?.status == .up && !volume.fenced.contains($0.store)
-            }
-            if missing.isEmpty {
-                mapSettled(volume)
-            } else {
-                fenceAdded(volume, missing)
-            }
+            mapSettled(volume)
+            fenceMissing(volume)
         }
+    }
+
+    /// What waits for a current copy looks again.
+    func wakeWaiters() {
+        let waiting = mapWaiters
+        mapWaiters = []
+        for action in waiting { action() }
     }
 
     func mapSettled(_ volume: VolumeState) {

@@ -238,6 +238,7 @@ extension Gateway {
             return finish(volume, operation, nil)
         }
         operation.isParked = true
+        for granted in operation.object.locks.yield(operation.request.blocks) { granted() }
         if !stillUp, options.errorWhenUnavailable { return finish(volume, operation, .inputOutput) }
         settled(operation.object)
     }

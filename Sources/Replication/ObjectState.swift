@@ -58,6 +58,8 @@ final class ObjectState {
     /// Copies are being made equal: everything waits.
     var preparation: [() -> Void]?
     var isPrepared: Bool
+    /// Syncs that hold on to it.
+    var users = 0
 
     init(id: ObjectId, version: Version, isPrepared: Bool) {
         self.id = id
@@ -66,5 +68,5 @@ final class ObjectState {
         self.isPrepared = isPrepared
     }
 
-    var isQuiet: Bool { locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil }
+    var isQuiet: Bool { users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil }
 }

@@ -57,6 +57,7 @@ final class ObjectSync {
 
     private func finish(_ outcome: SyncOutcome) {
         unpause()
+        object.users -= 1
         completion(outcome)
     }
 
@@ -68,7 +69,10 @@ final class ObjectSync {
 
     // MARK: the steps
 
-    func start() { nextClosed() }
+    func start() {
+        object.users += 1
+        nextClosed()
+    }
 
     /// The views that can be reached besides the current one, ascending, that have not been compared.
     private func remainingClosed() -> [GenerationPath] {
@@ -120,8 +124,11 @@ final class ObjectSync {
     }
 
     private func complete() {
+        guard gateway.status(volume, object.id, target.store) == .syncing else { return finish(.failed) }
         target.completeSync(object.id, authority) { [self] failure in
             if let failure { return failed(target, failure) }
+            // It may have missed a write since: then it is begun again, by whoever hears of that.
+            guard gateway.status(volume, object.id, target.store) == .syncing else { return finish(.failed) }
             gateway.setStatus(volume, object.id.index, target.store, .complete)
             gateway.reconsider(volume, object)
             finish(.complete)
@@ -208,7 +215,7 @@ final class ObjectSync {
 
     private func acquire(_ blocks: BlockRange, _ body: @escaping (BlockLocks.Ticket) -> Void) {
         var ticket: BlockLocks.Ticket = 0
-        let (given, isGranted) = object.locks.acquire(blocks, exclusive: true) { body(ticket) }
+        let (given, isGranted) = object.locks.overtake(blocks) { body(ticket) }
         ticket = given
         if isGranted { body(ticket) }
     }
@@ -224,11 +231,8 @@ final class ObjectSync {
         var data = view.held
         data.subtract(view.zero)
         let fillAll = { [self] (payload: Payload?) in
-            let join = Join(run.count) { [self] errno in
-                released()
-                if errno != nil { return failed(target, .dead("")) }
-                next()
-            }
+            var left = run.count
+            var problem: CopyFailure?
             for chunk in run {
                 let part = BlockRange.chunk(chunk)
                 let offset = (chunk - run.lowerBound) * blocksPerChunk
@@ -240,8 +244,12 @@ final class ObjectSync {
                         payload: hasData ? payload?.slice(offset..<offset + blocksPerChunk) : nil,
                         chunkVersion: view.chunkVersions[chunk], onlyPending: onlyPending)
                 ) { [self] failure in
-                    if case .dead(let reason)? = failure { gateway.reportFailure(target.store, reason) }
-                    join.arrive(failure == nil ? nil : .inputOutput)
+                    problem = problem ?? failure
+                    left -= 1
+                    guard left == 0 else { return }
+                    released()
+                    if let problem { return failed(target, problem) }
+                    next()
                 }
             }
         }

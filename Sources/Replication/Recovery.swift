@@ -14,8 +14,17 @@ package final class Recovery {
     /// The local stores' copies, ascending by store.
     var copies: () -> [Copy] = { [] }
     package private(set) var status = RecoveryStatus()
-    /// Objects that fell behind, in order; looked at before anything else.
-    private var behind: [(ObjectId, StoreId)] = []
+    private struct BehindCopy: Hashable {
+        let object: ObjectId
+        let store: StoreId
+    }
+    /// Copies that fell behind, in order; looked at before anything else.
+    private var behind: OrderedSet<BehindCopy> = []
+    /// Those of them that could not be helped in this round, and the stores whose pass could not end in it: they must
+    /// not keep the others waiting.
+    private var postponed: OrderedSet<BehindCopy> = []
+    private var skipped: [StoreId] = []
+    private var isRetryArmed = false
     private var isRunning = false
     private var mustRunAgain = false
     private var bytesAtStart: UInt64 = 0
@@ -29,11 +38,11 @@ package final class Recovery {
     }
 
     package func copyBehind(_ object: ObjectId, _ store: StoreId) {
-        if !behind.contains(where: { $0.0 == object && $0.1 == store }) { behind.append((object, store)) }
-        clock.after(milliseconds: 100) { [weak self] in self?.wake() }
+        behind.append(BehindCopy(object: object, store: store))
+        retry(milliseconds: 100)
     }
 
-    var behindCount: Int { behind.count }
+    var behindCount: Int { behind.count + postponed.count }
 
     /// Something changed: looks whether there is work.
     package func wake() {
@@ -43,6 +52,9 @@ package final class Recovery {
         }
         isRunning = true
         mustRunAgain = false
+        behind.formUnion(postponed)
+        postponed = []
+        skipped = []
         step()
     }
 
@@ -57,18 +69,39 @@ package final class Recovery {
         status.waitingFor = reason
         isRunning = false
         if mustRunAgain { return wake() }
-        clock.after(milliseconds: 1_000) { [weak self] in self?.wake() }
+        retry(milliseconds: 1_000)
     }
+
+    private func retry(milliseconds: UInt64) {
+        guard !isRetryArmed else { return }
+        isRetryArmed = true
+        clock.after(milliseconds: milliseconds) { [weak self] in
+            self?.isRetryArmed = false
+            self?.wake()
+        }
+    }
+
+    /// Goes on through the clock: steps that have nothing to wait for must not nest.
+    private func stepSoon() { clock.after(milliseconds: 0) { [weak self] in self?.step() } }
 
     private func step() {
         if !behind.isEmpty { return catchUpNext() }
         if let (store, ranges) = nextPass() { return pass(store, ranges) }
+        removeDeleted { [self] in
+            if let store = skipped.first ?? postponed.first?.store {
+                return restAndRetry("store \(store) or the copies it is made from")
+            }
+            finishMove()
+        }
+    }
+
+    private func finishMove() {
         let map = catalog.state.map
         if map.to != nil {
             guard map.moveIsComplete else { return restAndRetry("a store of the new ring that is not up") }
             catalog.propose(.dropOldRing(epoch: map.epoch), request: nil) { [self] answer in
                 if case .refused(let error) = answer { return restAndRetry(error.why) }
-                step()
+                stepSoon()
             }
             return
         }
@@ -82,15 +115,11 @@ package final class Recovery {
     // MARK: copies that fell behind
 
     private func catchUpNext() {
-        let (object, store) = behind.removeFirst()
-        synchroniseOne(object, store) { [self] isDone in
-            if isDone { return step() }
+        let copy = behind.removeFirst()
+        synchroniseOne(copy.object, copy.store) { [self] isDone in
             // Full or failing: not now; not lost either, the pass over the store or the next start finds it.
-            let known = catalog.state.map.store(store)
-            if known?.status == .up, !behind.contains(where: { $0.0 == object && $0.1 == store }) {
-                behind.append((object, store))
-            }
-            restAndRetry("store \(store)")
+            if !isDone, catalog.state.map.store(copy.store)?.status == .up { postponed.append(copy) }
+            stepSoon()
         }
     }
 
@@ -100,7 +129,9 @@ package final class Recovery {
             guard let volume else { return completion(true) }
             gateway.whenPrepared(volume, id.index, failed: { _ in completion(false) }) { [self] object in
                 guard let target = object.slots.first(where: { $0.channel.store == store }) else {
-                    return completion(true)
+                    // A target that the volume has not fenced yet has nothing done; others need nothing.
+                    let isUp = catalog.state.map.store(store)?.status == .up
+                    return completion(!isUp || !gateway.targets(volume, id.range).contains(store))
                 }
                 guard target.status == .unverified else { return completion(true) }
                 guard target.channel.admits(id, volume.path.top, .whole) else { return completion(false) }
@@ -118,7 +149,8 @@ package final class Recovery {
 
     private func nextPass() -> (StoreId, RangeSet)? {
         let map = catalog.state.map
-        for record in map.stores where record.status == .up && gateway.channel(record.id) != nil {
+        for record in map.stores
+        where record.status == .up && gateway.channel(record.id) != nil && !skipped.contains(record.id) {
             var missing = map.targetRanges(of: record.id)
             missing.subtract(record.inSync)
             if !missing.isEmpty { return (record.id, missing) }
@@ -179,7 +211,12 @@ package final class Recovery {
                 }
             }
             guard active == 0 else { return }
-            if failures > 0 { return restAndRetry("store \(store) or the copies it is made from") }
+            if failures > 0 {
+                guard next <= work.count else { return }
+                next = work.count + 1  // once only
+                skipped.append(store)
+                return step()
+            }
             if next == work.count {
                 next += 1  // once only
                 passDone(store, ranges, epoch)
@@ -200,36 +237,50 @@ package final class Recovery {
     }
 
     private func passDone(_ store: StoreId, _ ranges: RangeSet, _ epoch: Epoch) {
-        guard !behind.contains(where: { $0.1 == store }) else { return step() }
-        guard let channel = gateway.channel(store) else { return step() }
-        channel.flush { [self] failure in
-            if case .dead(let reason)? = failure {
-                gateway.reportFailure(store, reason)
-                return restAndRetry("store \(store)")
+        guard let channel = gateway.channel(store) else { return stepSoon() }
+        // Looked at once more: objects may have come, and copies may have fallen behind, since their turn.
+        let volumes = Array(catalog.state.volumes.keys)
+        collect(volumes[...], store, ranges, []) { [self] work in
+            guard work.allSatisfy({ gateway.isComplete($0, on: store) }) else {
+                skipped.append(store)
+                return stepSoon()
             }
-            catalog.propose(.inSync(store, ranges, epoch: epoch), request: nil) { [self] _ in
-                // Refused when the epoch has moved on: the next pass compares again, which is quick.
-                clock.after(milliseconds: 0) { [self] in step() }
+            channel.flush { [self] failure in
+                if case .dead(let reason)? = failure {
+                    gateway.reportFailure(store, reason)
+                    skipped.append(store)
+                    return stepSoon()
+                }
+                catalog.propose(.inSync(store, ranges, epoch: epoch), request: nil) { [self] answer in
+                    // Refused when the epoch has moved on: the next pass compares again, which is quick.
+                    if case .refused = answer { skipped.append(store) }
+                    stepSoon()
+                }
             }
         }
     }
 
     // MARK: surplus copies
 
-    /// Removes what local stores need not have any more: copies outside the ring whose targets are all complete,
-    /// objects of deleted volumes; sets aside what the catalog never heard of.
+    /// Objects of deleted volumes go at once; what the catalog never heard of is set aside.
+    private func removeDeleted(_ completion: @escaping () -> Void) {
+        var work: [(Copy, ObjectId, isOrphan: Bool)] = []
+        let state = catalog.state
+        for copy in copies() where state.map.store(copy.store)?.status == .up {
+            for id in copy.objects.volumes() where state.volumes[id] == nil {
+                let isDeleted = state.deletedVolumes[id] != nil
+                for entry in copy.objects.objects(of: id) { work.append((copy, entry.object, isOrphan: !isDeleted)) }
+            }
+        }
+        removeNext(work[...]) { [self] in reportPruned(completion) }
+    }
+
+    /// Removes what local stores need not have any more: copies outside the ring whose targets are all complete.
     private func removeSurplus(_ completion: @escaping () -> Void) {
         var work: [(Copy, ObjectId, isOrphan: Bool)] = []
         let state = catalog.state
         for copy in copies() where state.map.store(copy.store)?.status == .up {
-            for id in copy.objects.volumes() {
-                guard state.volumes[id] != nil else {
-                    let isDeleted = state.deletedVolumes[id] != nil
-                    for entry in copy.objects.objects(of: id) {
-                        work.append((copy, entry.object, isOrphan: !isDeleted))
-                    }
-                    continue
-                }
+            for id in copy.objects.volumes() where state.volumes[id] != nil {
                 guard let volume = gateway.volume(id) else { continue }
                 for entry in copy.objects.objects(of: id)
                 where !gateway.targets(volume, entry.object.range).contains(copy.store) {
@@ -237,7 +288,7 @@ package final class Recovery {
                 }
             }
         }
-        removeNext(work[...]) { [self] in reportPruned(completion) }
+        removeNext(work[...], completion)
     }
 
     private func removeNext(_ work: ArraySlice<(Copy, ObjectId, isOrphan: Bool)>, _ completion: @escaping () -> Void) {

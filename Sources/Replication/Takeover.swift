@@ -42,6 +42,8 @@ extension Gateway {
 
     private func becameReady(_ volume: VolumeState, _ errno: Errno?) {
         volume.phase = errno == nil ? .ready : .idle
+        // Stores that came up while the others were fenced.
+        if errno == nil { fenceMissing(volume) }
         volume.lastUse = clock.now
         let waiting = volume.waitingForReady
         volume.waitingForReady = []
@@ -52,6 +54,8 @@ extension Gateway {
     private func fence(_ volume: VolumeState, _ stores: [any CopyChannel], _ completion: @escaping () -> Void) {
         var answers: [(StoreId, [CopySummary])] = []
         let join = Join(max(1, stores.count)) { [self] _ in
+            // Not before what they have is known: a store that counts as fenced is written to.
+            for (store, _) in answers where !volume.fenced.contains(store) { volume.fenced.append(store) }
             learn(volume, answers.sorted { $0.0 < $1.0 })
             completion()
         }
@@ -61,7 +65,6 @@ extension Gateway {
             channel.fence(volume.id, authority) { [self] result in
                 switch result {
                 case .success(let summaries):
-                    volume.fenced.append(channel.store)
                     answers.append((channel.store, summaries))
                 case .failure(.dead(let reason)): reportFailure(channel.store, reason)
                 case .failure: break
@@ -132,16 +135,17 @@ extension Gateway {
         if let object = volume.objects[index], object.inFlight.isEmpty { object.isPrepared = isUniform }
     }
 
-    /// Stores came up while the volume was in use: they are fenced with the gate closed, so that no write misses them.
-    func fenceAdded(_ volume: VolumeState, _ stores: [any CopyChannel]) {
-        closeGate(volume) { [self] in
-            fence(volume, stores.filter { !volume.fenced.contains($0.store) }) { [self] in
-                openGate(volume)
-                mapSettled(volume)
-            }
+    /// Stores came up while the volume was in use: they are fenced. Writes go on meanwhile without them: an object that
+    /// was written before their answer is compared counts as missing there, so no write can be lost. (Waiting for the
+    /// writes on their way would wait for ever where those wait for the store that is being fenced.)
+    func fenceMissing(_ volume: VolumeState) {
+        let map = catalog.state.map
+        let missing = channels.filter { map.store($0.store)?.status == .up && !volume.fenced.contains($0.store) }
+        guard !missing.isEmpty else { return }
+        fence(volume, missing) { [self] in
+            mapSettled(volume)
+            wakeWaiters()
         }
-        // Writes that wait for copies would keep the gate from draining: they are sent again to those that are there.
-        mapSettled(volume)
     }
 
     func closeGate(_ volume: VolumeState, _ drained: @escaping () -> Void) {

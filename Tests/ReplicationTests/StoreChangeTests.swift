@@ -1,0 +1,249 @@
+// Stores that join, leave, fail and come back while guests work: nothing acknowledged is lost, what moves is what must.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import TestSupport
+import Testing
+
+@testable import Replication
+
+@Suite struct StoreChangeTests {
+    /// Asks for a stamped write every few steps until `done`; all of them must succeed.
+    private func load(
+        _ world: World, _ volume: VolumeId, _ what: String, seconds: UInt64 = 240, until done: () -> Bool
+    ) -> [Int: UInt8] {
+        var expected: [Int: UInt8] = [:]
+        var asked: [Asked] = []
+        var stamp: UInt8 = 1
+        var steps = 0
+        world.run(what, seconds: seconds) {
+            steps += 1
+            if steps % 40 == 0, asked.allSatisfy(\.isAnswered) {
+                stamp = stamp % 200 + 1
+                let block = Int(stamp) * 37 % 200
+                expected[block] = stamp
+                asked = [world.askWrite(volume, block * blockSize, world.pattern(stamp, blockSize))]
+            }
+            return done()
+        }
+        world.run("last write") { asked.allSatisfy(\.isAnswered) }
+        #expect(asked.allSatisfy { $0.errno == nil })
+        return expected
+    }
+    private func loadForAWhile(_ world: World, _ volume: VolumeId) -> [Int: UInt8] {
+        var steps = 0
+        let end = world.machine.now.advanced(milliseconds: 20_000)
+        return load(world, volume, "load for a while") {
+            steps += 1
+            return steps > 3_000 || world.machine.now >= end
+        }
+    }
+    private func check(_ world: World, _ volume: VolumeId, _ expected: [Int: UInt8]) {
+        for (block, stamp) in expected.sorted(by: { $0.key < $1.key }) {
+            world.expect(volume, block * blockSize, blockSize, stamp: stamp)
+        }
+    }
+
+    @Test func anAddedStoreGetsItsShareUnderLoadBeforeTheOldRingIsDropped() {
+        for seed in 1...6 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v", size: 64 * MiB)
+            for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 9, 70_000) }
+            world.addShelf("/new")
+            var added: Result<StoreId, SheepError>?
+            world.node.addStore(path: "/new", zone: nil, weight: 1 << 30) { added = $0 }
+            var expected = load(world, volume, "added") { added != nil }
+            guard case .success(let id)? = added else {
+                Issue.record("\(String(describing: added))")
+                return
+            }
+            world.shelves[3].id = id
+            expected.merge(load(world, volume, "moved") { world.isAtRest && world.catalog.state.map.to == nil }) { $1 }
+            check(world, volume, expected)
+            for i in 1..<16 { world.expect(volume, i * 4 * MiB + 4096 * 10, 20_000, stamp: 9) }
+            world.expectAllWell()
+            // Every object that the new store must have is on it.
+            let state = world.node.gateway.volumes[volume]!
+            for index in state.indices() {
+                for target in world.node.gateway.targets(state, ObjectId(volume, index).range) {
+                    #expect(world.store(target)?.entry(ObjectId(volume, index)) != nil)
+                }
+            }
+            world.kill()
+            #expect(world.start() == nil)
+            check(world, volume, expected)
+            world.expectAllWell()
+        }
+    }
+
+    @Test func aReplacedStoreIsReplicatedAnewAndNothingMoreMoves() {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v", size: 64 * MiB)
+            for i in 0..<10 { world.write(volume, i * 4 * MiB, stamp: UInt8(i + 1), 65_536) }
+            let dead = world.storeIds[0]
+            world.fail(dead)
+            world.write(volume, 0, stamp: 77, 65_536)
+            world.run("down") { world.status(dead) == .down }
+            world.addShelf("/new")
+            let before = world.node.gateway.bytesPulled
+            var replaced: Result<StoreId, SheepError>?
+            world.node.replaceStore(dead, path: "/new") { replaced = $0 }
+            let expected = load(world, volume, "replaced") { replaced != nil }
+            guard case .success(let id)? = replaced else {
+                Issue.record("\(String(describing: replaced))")
+                return
+            }
+            world.shelves[0].id = StoreId(0)
+            world.shelves[3].id = id
+            world.expectAllWell()
+            #expect(world.catalog.state.map.to == nil && world.catalog.state.map.store(dead) == nil)
+            for i in 1..<10 { world.expect(volume, i * 4 * MiB, 65_536, stamp: UInt8(i + 1)) }
+            check(world, volume, expected)
+            // 10 objects of one chunk each, and the chunks that the load wrote meanwhile.
+            let pulled = world.node.gateway.bytesPulled - before
+            #expect(pulled >= 10 * 65_536 && pulled <= UInt64(10 + 13) * 65_536, "\(pulled)")
+            #expect(world.store(id)?.objects(of: volume).filter { $0.state == .complete }.count == 10)
+        }
+    }
+
+    @Test func belowMinCopiesWritesWaitAndGoOnWhenAStoreIsReplaced() {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 65_536)
+            world.flush(volume)
+            let ids = world.storeIds
+            world.fail(ids[0])
+            world.write(volume, 0, stamp: 2, 65_536)
+            world.run("first is down") { world.status(ids[0]) == .down }
+            world.addShelf("/new")
+            world.pass(milliseconds: 200)
+            world.fail(ids[1])
+            let waiting = world.askWrite(volume, 4096, world.pattern(3, 4096))
+            world.pass(milliseconds: 3_000)
+            #expect(!waiting.isAnswered)
+            world.expect(volume, 8192, 4096, stamp: 2)
+            var replaced: Result<StoreId, SheepError>?
+            world.node.replaceStore(ids[0], path: "/new") { replaced = $0 }
+            world.run("replaced") { replaced != nil }
+            guard case .success(let id)? = replaced else {
+                Issue.record("\(String(describing: replaced))")
+                return
+            }
+            world.shelves[0].id = StoreId(0)
+            world.shelves[3].id = id
+            if !world.run("the write that waited", until: { waiting.isAnswered }) {
+                print(world.node.recovery.status, world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) }, world.catalog.state.map.to != nil)
+                let v = world.node.gateway.volumes[volume]!
+                print(v.exceptions, v.fenced, v.objects[0]!.slots.map { ($0.channel.store, $0.status, $0.isMember) }, v.objects[0]!.inFlight.map { ($0.isParked, $0.failed, $0.pending, $0.completeCopies) }, world.log)
+            }
+            #expect(waiting.errno == nil)
+            world.expect(volume, 4096, 4096, stamp: 3)
+        }
+    }
+
+    @Test func aStoreThatFailsUnderLoadStopsNobodyAndOnlyItsChangesMoveBack() {
+        for (n, kind) in ["append", "sync", "read", "all"].enumerated() {
+            let world = World(seed: UInt64(n + 1))
+            let volume = world.volume("v", size: 64 * MiB)
+            for i in 0..<8 { world.write(volume, i * 4 * MiB, stamp: 50, 600_000) }
+            world.flush(volume)
+            world.rest()
+            let bad = world.storeIds[1]
+            let disk = world.shelves[1].disk
+            disk.fault = { operation in
+                switch (operation, kind) {
+                case (.append, "append"), (.sync, "sync"), (.read, "read"): .inputOutput
+                case (_, "all"): .inputOutput
+                default: nil
+                }
+            }
+            if kind == "read" { disk.isBroken = true }
+            var expected = load(world, volume, "down \(kind)") { world.status(bad) == .down }
+            for (block, stamp) in loadForAWhile(world, volume) {
+                expected[block] = stamp
+            }
+            world.flush(volume)
+            check(world, volume, expected)
+            disk.fault = { _ in nil }
+            disk.isBroken = false
+            world.kill()
+            #expect(world.start() == nil)
+            let chunks = Set(expected.keys.map { $0 / blocksPerChunk }).count
+            world.expectAllWell()
+            #expect(world.status(bad) == .up)
+            let pulled = world.node.gateway.bytesPulled
+            #expect(pulled * 10 <= UInt64(chunks * chunkSize) * 12, "\(kind): \(pulled) for \(chunks) chunks")
+            check(world, volume, expected)
+        }
+    }
+
+    @Test func aRemovedStoreIsDrainedFirst() {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed), stores: 4)
+            let volume = world.volume("v", size: 64 * MiB)
+            for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 5, 70_000) }
+            let leaving = world.storeIds[2]
+            var removed: SheepError??
+            world.node.removeStore(leaving, force: false) { removed = .some($0) }
+            let expected = load(world, volume, "removed") {
+                removed != nil && world.catalog.state.map.store(leaving) == nil
+            }
+            check(world, volume, expected)
+            world.rest()
+            world.expectCopiesAreIdentical()
+            for i in 1..<16 { world.expect(volume, i * 4 * MiB + 40_960, 20_000, stamp: 5) }
+        }
+    }
+
+    @Test func aChangedWeightMovesDataAndRemovesTheSurplusAfterwards() {
+        let world = World(seed: 7, stores: 5)
+        let volume = world.volume("v", size: 64 * MiB)
+        for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 5, 70_000) }
+        var done: SheepError??
+        world.node.setWeight(world.storeIds[0], weight: 1 << 28) { done = .some($0) }
+        let expected = load(world, volume, "weight") { done != nil && world.isAtRest }
+        check(world, volume, expected)
+        for i in 1..<16 { world.expect(volume, i * 4 * MiB + 40_960, 20_000, stamp: 5) }
+        world.expectAllWell()
+    }
+
+    @Test func deletesWhileAStoreIsAwayDoNotComeBackToLife() {
+        let world = World(seed: 8)
+        let volume = world.volume("v")
+        let other = world.volume("w")
+        world.write(volume, 0, stamp: 5, 700_000)
+        world.write(other, 0, stamp: 6, 70_000)
+        world.snapshot(other, "s")
+        world.write(other, 0, stamp: 7, 70_000)
+        let away = world.storeIds[0]
+        world.kill()
+        #expect(world.start(without: [away]) == nil)
+        #expect(world.propose(.removeVolume(volume, recursive: true)) == .done)
+        world.removeSnapshot(other, "s")
+        world.pass(milliseconds: 2_000)
+        world.kill()
+        #expect(world.start() == nil)
+        world.expectAllWell()
+        #expect(world.store(away)?.objects(of: volume).isEmpty == true)
+        #expect(world.catalog.state.deletedVolumes.isEmpty)
+        world.expect(other, 0, 70_000, stamp: 7)
+    }
+
+    @Test func anOldStoreAloneIsRefused() {
+        let world = World(seed: 9)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 5, 7_000)
+        let ids = world.storeIds
+        world.kill()
+        #expect(world.start(without: [ids[0]]) == nil)
+        world.write(volume, 0, stamp: 6, 7_000)
+        world.kill()
+        #expect(world.start(without: [ids[1], ids[2]])?.errno == .busy)
+        #expect(world.start() == nil)
+        world.expect(volume, 0, 7_000, stamp: 6)
+        world.expectAllWell()
+    }
+}
