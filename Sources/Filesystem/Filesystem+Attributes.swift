@@ -49,7 +49,9 @@ extension Filesystem {
     }
     private func validMilliseconds(_ node: Node) -> UInt64 {
         switch node {
-        case .volume, .snapshot, .directory: Filesystem.validMilliseconds
+        // Asynchronous writes (loop devices, qemu's aio) do not make the kernel ask again by themselves.
+        case .volume(let id): (uses.existing(id)?.openCount ?? 0) > 0 ? 0 : Filesystem.validMilliseconds
+        case .snapshot, .directory: Filesystem.validMilliseconds
         default: 0
         }
     }
@@ -192,12 +194,16 @@ extension Filesystem {
         else { return answerAttributes(.volume(id), reply) }
         guard let record = service.catalog.state.visibleVolume(id) else { return reply.error(.stale) }
         var attributes = record.attributes
-        if let use = uses.existing(id), let time = use.modifyTime {
-            attributes.modifyTime = time
-            use.modifyTime = nil
-        }
-        propose(.setAttributes(id, changed(attributes, by: set)), request, step: 1, reply) { [self] _ in
-            answerAttributes(.volume(id), reply)
+        let use = uses.existing(id)
+        let pending = use?.modifyTime
+        if let pending { attributes.modifyTime = pending }
+        use?.attributeChanges += 1
+        let command = CatalogCommand.setAttributes(id, changed(attributes, by: set))
+        service.catalog.propose(command, request: requestId(request, step: 1)) { [self] answer in
+            use?.attributeChanges -= 1
+            if let use, use.modifyTime == pending { use.modifyTime = nil }
+            accepted(answer, reply) { [self] _ in answerAttributes(.volume(id), reply) }
+            uses.forgetIfIdle(id)
         }
     }
 

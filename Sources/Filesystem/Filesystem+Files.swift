@@ -22,6 +22,8 @@ extension Filesystem {
         guard let file = makeFile(node, flags: open.flags, unique: request.unique) else {
             return reply.error(.stale)
         }
+        // What the kernel believes of a file that nobody had open is no longer to be believed for long.
+        if writes, case .volume(let use) = file.content { attributesChanged(use.id) }
         if case .text = file.content { return reply.opened(handle: file.number, flags: .directIO) }
         answerWhenKept { reply.opened(handle: file.number, flags: Filesystem.fileFlags) }
     }

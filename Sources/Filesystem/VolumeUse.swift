@@ -27,6 +27,8 @@ final class VolumeUse {
     var openCount = 0
     /// Set by writes, not in the catalog yet.
     var modifyTime: UInt64?
+    /// Commands under way that set all attributes.
+    var attributeChanges = 0
 
     private unowned let owner: VolumeUses
     private var catalogSize: UInt64
@@ -61,7 +63,8 @@ final class VolumeUse {
         self.size = size
     }
     var isIdle: Bool {
-        openCount == 0 && !isReserved && modifyTime == nil && extending == 0 && !isChanging && waiting.isEmpty
+        openCount == 0 && !isReserved && modifyTime == nil && attributeChanges == 0 && extending == 0 && !isChanging
+            && waiting.isEmpty
     }
 
     /// The catalog changed: somebody else may have set the size.
@@ -253,15 +256,17 @@ package final class VolumeUses {
     /// Puts true size and times into the catalog.
     func persist(_ use: VolumeUse, _ completion: @escaping () -> Void) {
         use.settle { [self] _ in
-            guard let time = use.modifyTime, let record = service.catalog.state.visibleVolume(use.id) else {
-                use.modifyTime = nil
-                return completion()
-            }
-            use.modifyTime = nil
+            guard let time = use.modifyTime, let record = service.catalog.state.visibleVolume(use.id),
+                use.attributeChanges == 0  // that command carries the time too
+            else { return completion() }
             var attributes = record.attributes
             attributes.modifyTime = time
             attributes.changeTime = max(attributes.changeTime, time)
-            service.catalog.propose(.setAttributes(use.id, attributes), request: nil) { _ in completion() }
+            service.catalog.propose(.setAttributes(use.id, attributes), request: nil) { _ in
+                // Until now it overlays what the catalog says.
+                if use.modifyTime == time { use.modifyTime = nil }
+                completion()
+            }
         }
     }
     /// Everything that is only in memory, of all volumes in use: before the process ends, and now and then.

@@ -134,8 +134,9 @@ extension ObjectStore {
                 facts.stamp >= item.stamp
             else { continue }
             if best == nil || facts.stamp > best!.stamp { best = (slot, facts.stamp) }
-            // Written by a checkpoint that never ended: perhaps only in the page cache of a killed process.
-            if facts.stamp <= lastCheckpoint, durable == nil || facts.stamp > durable!.stamp {
+            // A higher stamp is of a checkpoint that never ended: perhaps only in the page cache of a killed process.
+            // The index takes a stamp over when its header is synced, which is before the checkpoint has ended.
+            if facts.stamp <= max(lastCheckpoint, item.stamp), durable == nil || facts.stamp > durable!.stamp {
                 durable = (slot, facts.stamp)
             }
         }

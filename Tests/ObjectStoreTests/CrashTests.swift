@@ -22,10 +22,10 @@ import Testing
         #expect(CrashTests.problems(part * 125..<(part + 1) * 125) == [])
     }
 
-    /// Runs the seed that the environment names: for looking into a failure.
-    @Test(.enabled(if: getenv("SHEEP_SEED") != nil)) func theSeedOfTheEnvironment() {
-        let seed = UInt64(String(cString: getenv("SHEEP_SEED"))) ?? 0
-        #expect(CrashTests.problems(seed..<seed + 1) == [])
+    /// Runs the seeds that the environment names ("17", or "0-20000"): for long hunts, and to look into a failure.
+    @Test(.enabled(if: getenv("SHEEP_SEEDS") != nil)) func theSeedsOfTheEnvironment() {
+        let bounds = String(cString: getenv("SHEEP_SEEDS")).split(separator: "-").compactMap { UInt64($0) }
+        #expect(CrashTests.problems(bounds[0]..<(bounds.count > 1 ? bounds[1] : bounds[0] + 1)) == [])
     }
 
     @Test func aStoreThatSkipsJournalSyncsIsCaught() {

@@ -108,6 +108,8 @@ final class TestDisk: Disk, Clock {
     var maximumBufferedWrite = 65536
     /// Decides whether an operation fails; asked when it runs.
     var fault: (DiskOperation) -> Errno? = { _ in nil }
+    /// Operations that stay on their way as long as this says so.
+    var hold: (DiskOperation) -> Bool = { _ in false }
     /// How far ahead of the earliest operation another one may run.
     var window = 8
 
@@ -127,13 +129,15 @@ final class TestDisk: Disk, Clock {
         pending.append(Pending(id: nextId, operation: operation, completion: completion))
     }
     var isIdle: Bool { pending.isEmpty && timers.isEmpty }
-    var hasOperations: Bool { !pending.isEmpty }
+    var hasOperations: Bool { pending.contains { !hold($0.operation) } }
+    /// What was submitted and has not run.
+    var waiting: [DiskOperation] { pending.map(\.operation) }
 
     /// Runs one operation or timer. False when there is nothing to run.
     func step() -> Bool {
         var ready: [Int] = []
         var sawAppend = false
-        for (i, item) in pending.enumerated().prefix(window) {
+        for (i, item) in pending.enumerated().prefix(window) where !hold(item.operation) {
             if case .append = item.operation {
                 if sawAppend { continue }
                 sawAppend = true

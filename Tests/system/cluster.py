@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from launcher import Launcher
 from system import is_mounted, run, unmount, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,7 @@ class Cluster:
         self.environment = {**os.environ, "SHEEP_SOCKET": str(self.socket), **(environment or {})}
         self.binaries = binary_directory or binaries()
         self.process = None
+        self._launcher = None
         self._starts_by_itself = start
         for path in [self.mount, self.socket.parent]:
             path.mkdir(parents=True, exist_ok=True)
@@ -64,25 +66,31 @@ class Cluster:
             store.mkdir(parents=True, exist_ok=True)
             command += ["--store", store]
         command = [str(c) for c in command + self.options]
-        environment, prepare, passed = self.environment, None, ()
         if self.inherited:
-            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
-            descriptors = list(self.inherited.values())
-            environment = {**environment, "LISTEN_FDS": str(len(descriptors)),
-                           "LISTEN_FDNAMES": ":".join(self.inherited)}
-            passed = range(3, 3 + len(descriptors))
-
-            def prepare():
-                # Out of the way first: a target number may be one of the sources.
-                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 200) for descriptor in descriptors]
-                for number, descriptor in enumerate(high):
-                    os.dup2(descriptor, 3 + number)
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True, preexec_fn=prepare, pass_fds=passed)
+            self.process = self._start_with_descriptors(command)
+        else:
+            if self._launcher is None:
+                self._launcher = Launcher()
+            self.process = self._launcher.start(command, self.environment, self.log)
         if wait:
             self.wait_ready(timeout_seconds)
         return self
+
+    def _start_with_descriptors(self, command):
+        """As a service manager starts it: sd_listen_fds(3)."""
+        descriptors = list(self.inherited.values())
+        environment = {**self.environment, "LISTEN_FDS": str(len(descriptors)),
+                       "LISTEN_FDNAMES": ":".join(self.inherited)}
+
+        def prepare():
+            # Out of the way first: a target number may be one of the sources.
+            high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 200) for descriptor in descriptors]
+            for number, descriptor in enumerate(high):
+                os.dup2(descriptor, 3 + number)
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command], env=environment,
+                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                                    preexec_fn=prepare, pass_fds=range(3, 3 + len(descriptors)))
 
     def wait_ready(self, timeout_seconds: float = 30):
         """Until the daemon answers dog and the mount answers."""
@@ -137,6 +145,9 @@ class Cluster:
             time.sleep(0.02)
         for pid in self._own_processes():
             os.kill(pid, signal.SIGKILL)
+        if self._launcher:
+            self._launcher.close()
+            self._launcher = None
 
     def _own_processes(self):
         """Processes of the product whose command line names our mount or socket: the holder."""

@@ -1,6 +1,7 @@
 # Fixtures of the system tests. Every cluster, mount and scratch directory ends with its test, also when the run is
 # interrupted.
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ def cluster(request):
 @pytest.fixture
 def folder(cluster, request):
     """A directory of its own on the shared cluster's mount: (path, the name inside the mount)."""
-    name = request.node.name.replace("[", "-").replace("]", "").replace("/", "-")[:60]
-    path = cluster.mount / name
+    # No odd characters, and as many directories as there are tests.
+    name = re.sub("[^a-z0-9_]+", "-", request.node.name)[:60]
+    path = cluster.mount / f"{name}-{len(os.listdir(cluster.mount))}"
     os.mkdir(path)
     return path

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +11,26 @@ from cluster import binaries
 from system import is_mounted, run, unmount, wait_until
 
 
+@pytest.fixture(scope="module", autouse=True)
+def mount_program():
+    """What an installation puts there; taken away again if it was not there."""
+    path = Path("/sbin/mount.fuse.sheep")
+    if path.exists():
+        yield
+        return
+    path.unlink(missing_ok=True)
+    path.symlink_to(binaries() / "sheep")
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
 @contextlib.contextmanager
 def extra_mount(cluster, path, options=""):
     path.mkdir(exist_ok=True)
-    environment = {**cluster.environment, "PATH": f"{binaries()}:{os.environ['PATH']}"}
     words = ["mount", "-t", "fuse.sheep", "none", path] + (["-o", options] if options else [])
-    run(*words, env=environment)
+    run(*words, env=cluster.environment)
     try:
         # mount returns when it works, not before.
         assert is_mounted(path)
@@ -74,16 +89,15 @@ def test_cp_is_a_clone_when_asked_for(cluster, directory):
 
 def test_unknown_options_and_remount_are_refused(cluster, directory):
     (directory / "m").mkdir()
-    environment = {**cluster.environment, "PATH": f"{binaries()}:{os.environ['PATH']}"}
     for options in ["frobnicate", "snapshots=perhaps"]:
-        answer = subprocess.run(["mount", "-t", "fuse.sheep", "none", directory / "m", "-o", options], env=environment,
+        answer = subprocess.run(["mount", "-t", "fuse.sheep", "none", directory / "m", "-o", options], env=cluster.environment,
                                 capture_output=True, text=True)
         assert answer.returncode != 0 and not is_mounted(directory / "m")
 
 
 def test_mount_without_a_daemon_says_how_to_start_it(directory):
     (directory / "m").mkdir()
-    environment = {**os.environ, "SHEEP_SOCKET": str(directory / "none"), "PATH": f"{binaries()}:{os.environ['PATH']}"}
+    environment = {**os.environ, "SHEEP_SOCKET": str(directory / "none")}
     answer = subprocess.run(["mount", "-t", "fuse.sheep", "none", directory / "m"], env=environment,
                             capture_output=True, text=True)
     assert answer.returncode != 0
