@@ -57,6 +57,10 @@ final class StoreOpener {
         // Small enough that a start after a kill replays it within a moment.
         configuration.journalSegmentBytes = 8 << 20
         configuration.journalMaximumSegments = 12
+        if let faults = daemon.faults {
+            configuration.skipJournalSync = faults.says("skip-journal-sync")
+            configuration.applyBeforeDurable = faults.says("apply-early")
+        }
     }
 
     func open(_ completion: @escaping (Result<OpenedStores, SheepError>) -> Void) {
