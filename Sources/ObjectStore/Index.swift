@@ -1,5 +1,5 @@
 // The index of a store's copies, in memory: what there is, at which version, in which state. It answers without I/O.
-// It never decides; it states what it was told.
+// It never decides; it states what it was told. A copy of one generation costs one small allocation.
 import Model
 
 /// One generation of a copy.
@@ -14,58 +14,62 @@ struct IndexGeneration: Hashable, Sendable {
     var allocated: UInt16 = 0
 }
 
-struct IndexEntry: Sendable {
-    var version: UInt64 = 0
-    var trust: UInt32 = 0
-    var state = CopyState.complete
-    /// Ascending by generation.
-    var generations: [IndexGeneration] = []
-}
+/// The generations of a copy, ascending. Nearly always one, which needs no memory of its own.
+struct GenerationList: RandomAccessCollection, Sendable {
+    private var first = IndexGeneration(generation: 0, file: 0)
+    private var isNotEmpty = false
+    private var others: [IndexGeneration] = []
 
-struct Index {
-    private(set) var objects: [UInt32: [UInt32: IndexEntry]] = [:]
-    private(set) var count = 0
-    /// Bumped by `distrustAll`: entries with a lower one are not verified.
-    var trustGeneration: UInt32 = 1
-    /// Fenced terms by volume.
-    var terms: [UInt32: UInt32] = [:]
-
-    subscript(_ object: ObjectId) -> IndexEntry? {
-        objects[object.volume.rawValue]?[object.index]
+    var startIndex: Int { 0 }
+    var endIndex: Int { isNotEmpty ? others.count + 1 : 0 }
+    subscript(at: Int) -> IndexGeneration {
+        get {
+            precondition(isNotEmpty)
+            return at == 0 ? first : others[at - 1]
+        }
+        _modify {
+            precondition(isNotEmpty)
+            if at == 0 { yield &first } else { yield &others[at - 1] }
+        }
     }
-    /// Changes the entry of `object` in place, making one (verified, complete) if there is none.
-    mutating func update<T>(_ object: ObjectId, _ body: (inout IndexEntry) -> T) -> T {
-        let fresh = IndexEntry(trust: trustGeneration)
-        let before = objects[object.volume.rawValue]?.count ?? 0
-        let result = body(
-            &objects[object.volume.rawValue, default: [:]][object.index, default: fresh])
-        count += objects[object.volume.rawValue]!.count - before
-        return result
-    }
-    /// Changes an existing generation of `object`; does nothing if it is gone.
-    mutating func updateFile(_ key: FileKey, _ body: (inout IndexGeneration) -> Void) {
-        guard let entry = self[key.object], let at = entry.generations.firstIndex(where: { $0.file == key.file })
-        else { return }
-        body(&objects[key.object.volume.rawValue]![key.object.index]!.generations[at])
+    mutating func insert(_ item: IndexGeneration) {
+        let at = firstIndex { $0.generation > item.generation } ?? count
+        if at > 0 { return others.insert(item, at: at - 1) }
+        if isNotEmpty { others.insert(first, at: 0) }
+        first = item
+        isNotEmpty = true
     }
     @discardableResult
-    mutating func remove(_ object: ObjectId) -> IndexEntry? {
-        guard let old = objects[object.volume.rawValue]?.removeValue(forKey: object.index) else { return nil }
-        count -= 1
-        if objects[object.volume.rawValue]!.isEmpty { objects[object.volume.rawValue] = nil }
+    mutating func remove(at: Int) -> IndexGeneration {
+        let old = self[at]
+        if at > 0 {
+            others.remove(at: at - 1)
+        } else if others.isEmpty {
+            isNotEmpty = false
+        } else {
+            first = others.removeFirst()
+        }
+        if others.isEmpty { others = [] }
         return old
     }
-    mutating func insert(_ object: ObjectId, _ entry: IndexEntry) {
-        if objects[object.volume.rawValue, default: [:]].updateValue(entry, forKey: object.index) == nil { count += 1 }
+    func position(ofFile file: UInt32) -> Int? {
+        guard isNotEmpty else { return nil }
+        return first.file == file ? 0 : others.firstIndex { $0.file == file }.map { $0 + 1 }
     }
-    mutating func reserve(volume: UInt32, count: Int) {
-        objects[volume, default: [:]].reserveCapacity(count)
-    }
-    func volumes() -> [UInt32] { objects.keys.sorted() }
-    func indices(of volume: UInt32) -> [UInt32] { objects[volume]?.keys.sorted() ?? [] }
 }
 
-extension IndexEntry {
+/// What the index knows of one copy. State and trust are changed by the index, which counts them.
+final class IndexEntry {
+    var version: UInt64
+    var generations = GenerationList()
+    fileprivate(set) var trust: UInt32
+    fileprivate(set) var state: CopyState
+
+    init(version: UInt64 = 0, trust: UInt32, state: CopyState = .complete) {
+        self.version = version
+        self.trust = trust
+        self.state = state
+    }
     func file(of generation: Generation) -> UInt32? {
         generations.first { $0.generation == generation.rawValue }?.file
     }
@@ -75,8 +79,82 @@ extension IndexEntry {
         for item in generations.reversed() where path.contains(Generation(item.generation)) { files.append(item.file) }
         return files
     }
-    mutating func insert(_ item: IndexGeneration) {
-        let at = generations.firstIndex { $0.generation > item.generation } ?? generations.count
-        generations.insert(item, at: at)
+}
+
+struct Index {
+    private var objects: [UInt32: [UInt32: IndexEntry]] = [:]
+    private(set) var count = 0
+    /// Copies that are complete and verified.
+    private(set) var soundCount = 0
+    /// Entries with a lower one are not verified.
+    private(set) var trustGeneration: UInt32 = 1
+    /// Fenced terms by volume.
+    var terms: [UInt32: UInt32] = [:]
+
+    init(trustGeneration: UInt32 = 1) { self.trustGeneration = trustGeneration }
+
+    subscript(_ object: ObjectId) -> IndexEntry? { objects[object.volume.rawValue]?[object.index] }
+    func generation(_ key: FileKey) -> IndexGeneration? {
+        guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return nil }
+        return entry.generations[at]
+    }
+    /// The entry of `object`; a new one (verified, complete) if there is none.
+    mutating func entry(_ object: ObjectId) -> IndexEntry {
+        if let entry = self[object] { return entry }
+        let entry = IndexEntry(trust: trustGeneration)
+        insert(object, entry)
+        return entry
+    }
+    /// Changes an existing generation of `object`; does nothing if it is gone.
+    func updateFile(_ key: FileKey, _ body: (inout IndexGeneration) -> Void) {
+        guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }
+        body(&entry.generations[at])
+    }
+    func removeFile(_ key: FileKey) {
+        guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }
+        entry.generations.remove(at: at)
+    }
+    func renumber(_ key: FileKey, to generation: Generation) {
+        guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }
+        var item = entry.generations.remove(at: at)
+        item.generation = generation.rawValue
+        entry.generations.insert(item)
+    }
+    @discardableResult
+    mutating func remove(_ object: ObjectId) -> IndexEntry? {
+        guard let old = objects[object.volume.rawValue]?.removeValue(forKey: object.index) else { return nil }
+        count -= 1
+        if isSound(old) { soundCount -= 1 }
+        if objects[object.volume.rawValue]!.isEmpty { objects[object.volume.rawValue] = nil }
+        return old
+    }
+    /// Takes an entry for an object that has none.
+    mutating func insert(_ object: ObjectId, _ entry: IndexEntry) {
+        objects[object.volume.rawValue, default: [:]][object.index] = entry
+        count += 1
+        if isSound(entry) { soundCount += 1 }
+    }
+    mutating func reserve(volume: VolumeId, count: Int) {
+        objects[volume.rawValue, default: [:]].reserveCapacity(count)
+    }
+    func volumes() -> [UInt32] { objects.keys.sorted() }
+    func indices(of volume: UInt32) -> [UInt32] { objects[volume]?.keys.sorted() ?? [] }
+
+    // MARK: State
+
+    private func isSound(_ entry: IndexEntry) -> Bool { entry.state == .complete && entry.trust == trustGeneration }
+    /// `trust`: nil leaves it as it is.
+    mutating func setState(_ entry: IndexEntry, _ state: CopyState, trust: UInt32? = nil) {
+        if isSound(entry) { soundCount -= 1 }
+        entry.state = state
+        // Trust from the future would become true by waiting.
+        if let trust { entry.trust = min(trust, trustGeneration) }
+        if isSound(entry) { soundCount += 1 }
+    }
+    /// Nothing that is here now is verified any more, unless `generation` is no news.
+    mutating func raiseTrust(to generation: UInt32) {
+        guard generation > trustGeneration else { return }
+        trustGeneration = generation
+        soundCount = 0
     }
 }

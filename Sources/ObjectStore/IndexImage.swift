@@ -32,13 +32,13 @@ struct IndexImage {
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
-            image.index.trustGeneration = get(40)
+            image.index = Index(trustGeneration: get(40))
             let termCount = Int(get(44, UInt32.self))
             let objectCount = get(48, UInt64.self)
             var at = headBytes
             guard termCount <= (end - at) / 8 else { return nil }
             for _ in 0..<termCount {
-                image.index.terms[get(at)] = get(at + 4)
+                image.index.terms[get(at)] = min(get(at + 4), Term.maximum)
                 at += 8
             }
             guard objectCount <= UInt64(end - at) / UInt64(entryBytes) else { return nil }
@@ -49,17 +49,19 @@ struct IndexImage {
                 guard let state = CopyState(rawValue: get(at + 24)),
                     generationCount <= (end - at - entryBytes) / generationBytes
                 else { return nil }
-                var entry = IndexEntry(version: get(at + 8), trust: get(at + 16), state: state)
+                let entry = IndexEntry(
+                    version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
                 at += entryBytes
-                entry.generations.reserveCapacity(generationCount)
                 for _ in 0..<generationCount {
                     let item = IndexGeneration(
                         generation: get(at), file: get(at + 4), version: get(at + 8), stamp: get(at + 16),
                         allocated: get(at + 20))
                     if item.stamp == 0 { image.headerless.append(FileKey(object: object, file: item.file)) }
-                    entry.generations.append(item)
+                    if let last = entry.generations.last, last.generation > item.generation { return nil }
+                    entry.generations.insert(item)
                     at += generationBytes
                 }
+                guard image.index[object] == nil else { return nil }
                 image.index.insert(object, entry)
             }
             return at == end ? image : nil

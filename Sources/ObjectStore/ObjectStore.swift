@@ -216,10 +216,6 @@ package final class ObjectStore {
         }
         return now
     }
-    /// Bytes of memory that one more copy of one generation costs in the index, by reckoning: the entry, its share of
-    /// the hash table's free space, and the list of its generations.
-    package static let memoryPerCopy =
-        (MemoryLayout<UInt32>.stride + MemoryLayout<IndexEntry>.stride) * 2 + 32 + MemoryLayout<IndexGeneration>.stride
 }
 
 extension CopyEntry {

@@ -381,7 +381,7 @@ final class Opening {
         while let key = keys.first {
             keys = keys.dropFirst()
             if store.sheets[key] == nil,
-                let item = store.index[key.object]?.generations.first(where: { $0.file == key.file }), item.stamp > 0
+                let item = store.index.generation(key), item.stamp > 0
             {
                 let rest = keys
                 return store.load(key) { [self] in
@@ -433,24 +433,20 @@ final class Opening {
             if blocks == .full { sheet.isDamaged = false }
             sheet.applyBegin(blocks)
             sheet.version = Version(rawValue: record.version)
-            store.index.update(object) { entry in
-                entry.version = record.version
-                entry.state = .syncing
-            }
+            let entry = store.index.entry(object)
+            entry.version = record.version
+            store.index.setState(entry, .syncing)
             store.index.updateFile(key) { $0.version = record.version }
             store.changed(sheet, nil)
         case .fill: replayFill(record, buffer, offset, sheet(record, key))
         case .state:
             guard let state = CopyState(rawValue: UInt8(truncatingIfNeeded: record.argument)) else { return }
             let trust = UInt32(record.argument >> 32)
-            store.index.update(object) { entry in
-                entry.state = state
-                if trust > 0 { entry.trust = trust }
-            }
-        case .version: store.index.update(object) { $0.version = record.version }
+            store.index.setState(store.index.entry(object), state, trust: trust > 0 ? trust : nil)
+        case .version: store.index.entry(object).version = record.version
         case .removeFile:
             guard store.index[object] != nil else { return drop(key, record) }
-            store.index.update(object) { entry in entry.generations.removeAll { $0.file == record.file } }
+            store.index.removeFile(key)
             drop(key, record)
         case .removeObject:
             let files = store.index.remove(object)?.generations.map(\.file) ?? []
@@ -465,8 +461,7 @@ final class Opening {
             store.index.terms[volume] = max(
                 store.index.terms[volume] ?? 0, min(UInt32(truncatingIfNeeded: record.argument), Term.maximum))
         case .distrust:
-            store.index.trustGeneration = max(
-                store.index.trustGeneration, UInt32(truncatingIfNeeded: record.argument))
+            store.index.raiseTrust(to: UInt32(truncatingIfNeeded: record.argument))
         }
     }
 
@@ -525,14 +520,13 @@ final class Opening {
     /// The sheet that a record is about; a new one where the index (as of the replay) does not know the file.
     private func sheet(_ record: Record, _ key: FileKey) -> Sheet {
         removed[key] = nil
-        store.index.update(key.object) { entry in
-            if record.version > entry.version { entry.version = record.version }
-            if let at = entry.generations.firstIndex(where: { $0.file == key.file }) {
-                if record.version > entry.generations[at].version { entry.generations[at].version = record.version }
-            } else {
-                entry.insert(
-                    IndexGeneration(generation: record.generation, file: key.file, version: record.version))
-            }
+        let entry = store.index.entry(key.object)
+        if record.version > entry.version { entry.version = record.version }
+        if let at = entry.generations.position(ofFile: key.file) {
+            if record.version > entry.generations[at].version { entry.generations[at].version = record.version }
+        } else {
+            entry.generations.insert(
+                IndexGeneration(generation: record.generation, file: key.file, version: record.version))
         }
         if let sheet = store.sheets[key] { return sheet }
         let sheet = Sheet(key: key, generation: Generation(record.generation))
@@ -583,14 +577,13 @@ final class Opening {
             if let (slot, facts) = best {
                 let probe = Sheet(key: key, generation: Generation(facts.generation))
                 probe.decode(buffer.bytes + slot * Sheet.slotBytes)
-                store.index.update(key.object) { entry in
-                    entry.version = max(entry.version, facts.version, facts.copyVersion)
-                    if facts.state != 0 { entry.state = CopyState(rawValue: facts.state) ?? .suspect }
-                    entry.insert(
-                        IndexGeneration(
-                            generation: facts.generation, file: key.file, version: facts.version,
-                            stamp: facts.stamp, allocated: UInt16(probe.allocatedBlocks)))
-                }
+                let entry = store.index.entry(key.object)
+                entry.version = max(entry.version, facts.version, facts.copyVersion)
+                if facts.state != 0 { store.index.setState(entry, CopyState(rawValue: facts.state) ?? .suspect) }
+                entry.generations.insert(
+                    IndexGeneration(
+                        generation: facts.generation, file: key.file, version: facts.version,
+                        stamp: facts.stamp, allocated: UInt16(probe.allocatedBlocks)))
                 store.lastCheckpoint = max(store.lastCheckpoint, facts.stamp)
             } else {
                 nameless.append(key)
@@ -604,17 +597,15 @@ final class Opening {
     private func finish() {
         for key in nameless where store.sheets[key] == nil && removed[key] == nil {
             // Perhaps a leftover, perhaps a copy: it must not be taken for zeros.
-            store.index.update(key.object) { entry in
-                if !entry.generations.contains(where: { $0.file == key.file }) {
-                    entry.insert(IndexGeneration(generation: key.file, file: key.file, stamp: 1))
-                }
+            let entry = store.index.entry(key.object)
+            if entry.generations.position(ofFile: key.file) == nil {
+                entry.generations.insert(IndexGeneration(generation: key.file, file: key.file, stamp: 1))
             }
             suspects.append(key.object)
             damage.append("object \(key.object): the header of file \(key.file) is damaged")
         }
         for key in headerless where store.sheets[key] == nil {
-            guard let item = store.index[key.object]?.generations.first(where: { $0.file == key.file }), item.stamp == 0
-            else { continue }
+            guard let item = store.index.generation(key), item.stamp == 0 else { continue }
             store.index.updateFile(key) { $0.stamp = 1 }
             suspects.append(key.object)
             damage.append("object \(key.object): the journal that described it is gone")

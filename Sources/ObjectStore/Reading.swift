@@ -312,7 +312,7 @@ extension ObjectStore {
         object: ObjectId, deep: Bool, completion: @escaping (Result<VerifyOutcome, StoreError>) -> Void
     ) {
         guard isOpen else { return later { completion(.failure(.dead)) } }
-        let generations = index[object]?.generations ?? []
+        let generations = index[object].map { Array($0.generations) } ?? []
         verify(object, generations[...], deep, VerifyOutcome(generations: []), completion)
     }
     private func verify(
@@ -328,7 +328,7 @@ extension ObjectStore {
             if isDead { return completion(.failure(.dead)) }
             var finding = VerifyOutcome.Finding(
                 generation: Generation(item.generation), headerIsFine: true, corrupt: BlockBitmap())
-            if let now = index[object]?.generations.first(where: { $0.file == item.file }), now.stamp > 0 {
+            if let now = index.generation(key), now.stamp > 0 {
                 var count = 0
                 if case .success(.bytes(let n)) = result { count = n }
                 let probe = Sheet(key: key, generation: Generation(now.generation))

@@ -19,10 +19,9 @@ extension ObjectStore {
     ) {
         guard isOpen else { return fail(completion, .dead) }
         perform(object, generation, version: 0, fail: { _ in }) { [self] sheet in
-            index.update(object) { entry in
-                entry.version = base.rawValue
-                entry.state = .syncing
-            }
+            let entry = index.entry(object)
+            entry.version = base.rawValue
+            index.setState(entry, .syncing)
             index.updateFile(sheet.key) { $0.version = base.rawValue }
             var blocks = pending
             if sheet.isDamaged {
@@ -176,10 +175,7 @@ extension ObjectStore {
         guard isOpen else { return fail(completion, .dead) }
         inOrder(object, fail: durable ? { _ in } : completion) { [self] in
             let trust = index.trustGeneration
-            index.update(object) { entry in
-                entry.state = state
-                if state == .complete { entry.trust = trust }
-            }
+            index.setState(index.entry(object), state, trust: state == .complete ? trust : nil)
             var record = Record()
             record.type = .state
             record.object = object.rawValue
@@ -194,7 +190,7 @@ extension ObjectStore {
     package func setVersion(object: ObjectId, _ version: Version, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
         inOrder(object, fail: completion) { [self] in
-            index.update(object) { $0.version = version.rawValue }
+            index.entry(object).version = version.rawValue
             var record = Record()
             record.type = .version
             record.object = object.rawValue
@@ -222,7 +218,7 @@ extension ObjectStore {
     /// Every copy that is here now counts as not verified until `setState(.complete)`. Durable when it completes.
     package func distrustAll(completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        index.trustGeneration += 1
+        index.raiseTrust(to: index.trustGeneration + 1)
         var record = Record()
         record.type = .distrust
         record.argument = UInt64(index.trustGeneration)

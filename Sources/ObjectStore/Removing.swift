@@ -11,7 +11,7 @@ extension ObjectStore {
             if let generations {
                 let files = entry.generations.filter { generations.contains(Generation($0.generation)) }.map(\.file)
                 guard !files.isEmpty else { return later { completion(.success(())) } }
-                index.update(object) { entry in entry.generations.removeAll { files.contains($0.file) } }
+                for file in files { index.removeFile(FileKey(object: object, file: file)) }
                 stageRemoval(object, files, isWhole: false, isQuarantine: false, completion)
             } else {
                 index.remove(object)
@@ -93,8 +93,8 @@ extension ObjectStore {
                 unpin(below)
                 unpin(above)
                 guard case .success = result else { return completion(result) }
-                if index[object]?.generations.contains(where: { $0.file == lower }) == true {
-                    index.update(object) { entry in entry.generations.removeAll { $0.file == lower } }
+                if index.generation(below.key) != nil {
+                    index.removeFile(below.key)
                     stageRemoval(object, [lower], isWhole: false, isQuarantine: false, completion)
                 } else {
                     later { completion(.success(())) }
@@ -173,18 +173,6 @@ extension ObjectStore {
             }
         } else {
             stageFill(above, range, actions, payload, versions, elsewhere: false, next)
-        }
-    }
-}
-
-extension Index {
-    mutating func renumber(_ key: FileKey, to generation: Generation) {
-        guard self[key.object]?.generations.contains(where: { $0.file == key.file }) == true else { return }
-        update(key.object) { entry in
-            let at = entry.generations.firstIndex { $0.file == key.file }!
-            var item = entry.generations.remove(at: at)
-            item.generation = generation.rawValue
-            entry.insert(item)
         }
     }
 }

@@ -39,7 +39,7 @@ extension ObjectStore {
             for file in operation.files() {
                 let key = FileKey(object: object, file: file)
                 // A file that is no longer listed was removed after this operation had been accepted.
-                if sheets[key] == nil, index[object]?.generations.contains(where: { $0.file == file }) == true {
+                if sheets[key] == nil, index.generation(key) != nil {
                     return load(key) { [self] in if !isDead { advance(object) } }
                 }
             }
@@ -79,7 +79,7 @@ extension ObjectStore {
 
     /// A new file's header: the index names it, and nothing of it is on disk.
     private func freshSheet(_ key: FileKey) -> Sheet? {
-        guard let item = index[key.object]?.generations.first(where: { $0.file == key.file }), item.stamp == 0,
+        guard let item = index.generation(key), item.stamp == 0,
             loading[key] == nil
         else { return nil }
         let sheet = Sheet(key: key, generation: Generation(item.generation))
@@ -94,7 +94,7 @@ extension ObjectStore {
             return
         }
         if sheets[key] != nil || freshSheet(key) != nil { return later(then) }
-        guard index[key.object]?.generations.contains(where: { $0.file == key.file }) == true else {
+        guard index.generation(key) != nil else {
             return later(then)
         }
         loading[key] = [then]
@@ -106,7 +106,7 @@ extension ObjectStore {
             guard !isDead else { return }
             var count = 0
             if case .success(.bytes(let n)) = result { count = n }
-            if let item = index[key.object]?.generations.first(where: { $0.file == key.file }), sheets[key] == nil {
+            if let item = index.generation(key), sheets[key] == nil {
                 let sheet = Sheet(key: key, generation: Generation(item.generation))
                 // Stamp 0: the file was removed and made again while this read was on its way.
                 if item.stamp > 0 { adopt(buffer, count: count, into: sheet, item) }

@@ -1,4 +1,4 @@
-// Where a copy stands, for the check that every request passes.
+// Where a copy stands, for the checks that every request passes: answers from memory that allocate nothing.
 import Model
 
 /// Version and state of a copy; a copy that does not exist stands at version zero, complete.
@@ -10,20 +10,24 @@ package struct CopyStanding: Sendable {
 
 extension ObjectStore {
     package func standing(_ object: ObjectId) -> CopyStanding {
-        guard let entry = entry(object) else { return CopyStanding(version: .zero, state: .complete, isVerified: true) }
-        return CopyStanding(version: entry.version, state: entry.state, isVerified: entry.isVerified)
+        guard let entry = index[object] else {
+            return CopyStanding(version: .zero, state: .complete, isVerified: true)
+        }
+        return CopyStanding(
+            version: Version(rawValue: entry.version), state: entry.state,
+            isVerified: entry.trust == index.trustGeneration)
     }
-    /// Copies in the index, and those of them that are not complete and verified.
-    package var copyCount: Int {
-        var count = 0
-        forEach { _ in count += 1 }
-        return count
+    /// Copies in the index.
+    package var copyCount: Int { index.count }
+    /// Those of them that are not complete and verified.
+    package var incompleteCount: Int { index.count - index.soundCount }
+
+    /// Whether writing these blocks needs no new space: an overwrite of what this generation holds with data. False
+    /// also where the header is not in memory.
+    package func holdsAll(_ object: ObjectId, _ generation: Generation, _ blocks: BlockRange) -> Bool {
+        guard let file = index[object]?.file(of: generation),
+            let sheet = sheets[FileKey(object: object, file: file)], !sheet.isDamaged
+        else { return false }
+        return blocks.indices.allSatisfy { sheet.hasData($0) }
     }
-    package var incompleteCount: Int {
-        var count = 0
-        forEach { if $0.state != .complete || !$0.isVerified { count += 1 } }
-        return count
-    }
-    /// Whether writing these blocks needs no new space: an overwrite of what this generation holds with data.
-    package func holdsAll(_ object: ObjectId, _ generation: Generation, _ blocks: BlockRange) -> Bool { false }
 }

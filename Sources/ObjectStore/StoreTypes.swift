@@ -97,7 +97,7 @@ package struct CopyEntry: Sendable {
     package let state: CopyState
     /// False after `distrustAll` until `setState(.complete)`.
     package let isVerified: Bool
-    let items: [IndexGeneration]
+    let items: GenerationList
     /// Ascending. Empty for a copy that is only a stamp.
     package var generations: [GenerationEntry] {
         items.map {

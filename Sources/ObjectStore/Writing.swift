@@ -4,22 +4,20 @@ import Model
 extension ObjectStore {
     /// The file of `generation`, made in the index if there is none; the versions move up at once.
     func fileForWriting(_ object: ObjectId, _ generation: Generation, version: UInt64) -> UInt32 {
-        let existing = index[object]?.file(of: generation)
-        let file = existing ?? freeFileNumber(object, generation)
-        index.update(object) { entry in
-            if version > entry.version { entry.version = version }
-            if existing == nil {
-                entry.insert(IndexGeneration(generation: generation.rawValue, file: file, version: version))
-            } else if let at = entry.generations.firstIndex(where: { $0.file == file }) {
-                if version > entry.generations[at].version { entry.generations[at].version = version }
-            }
+        let entry = index.entry(object)
+        if version > entry.version { entry.version = version }
+        if let at = entry.generations.firstIndex(where: { $0.generation == generation.rawValue }) {
+            if version > entry.generations[at].version { entry.generations[at].version = version }
+            return entry.generations[at].file
         }
+        let file = freeFileNumber(object, generation)
+        entry.generations.insert(IndexGeneration(generation: generation.rawValue, file: file, version: version))
         return file
     }
     /// A number that neither another generation of the copy nor a file on its way out uses.
     private func freeFileNumber(_ object: ObjectId, _ generation: Generation) -> UInt32 {
         func isTaken(_ file: UInt32) -> Bool {
-            index[object]?.generations.contains { $0.file == file } == true
+            index.generation(FileKey(object: object, file: file)) != nil
                 || sheets[FileKey(object: object, file: file)] != nil
                 || graves.contains { $0.key.object == object && $0.key.file == file }
         }
@@ -63,7 +61,10 @@ extension ObjectStore {
         _ object: ObjectId, _ generation: Generation, version: UInt64, fail: @escaping StoreCompletion,
         body: @escaping (Sheet) -> Bool
     ) {
-        if version > 0 { index.update(object) { entry in entry.version = max(entry.version, version) } }
+        if version > 0 {
+            let entry = index.entry(object)
+            entry.version = max(entry.version, version)
+        }
         let files = { [self] in [fileForWriting(object, generation, version: version)] }
         perform(object, files: files, fail: fail) { [self] in
             body(sheet(FileKey(object: object, file: fileForWriting(object, generation, version: version)))!)

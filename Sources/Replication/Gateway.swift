@@ -124,11 +124,14 @@ package final class Gateway {
         let exceptions = volume.exceptions[object.id.index]
         let exists = volume.summaries[object.id.index] != nil
         object.slots.removeAll(keepingCapacity: true)
+        object.lacksMember = false
         for id in targets(volume, object.range) {
-            guard let record = map.store(id), record.status == .up, let channel = channel(id),
-                volume.fenced.contains(id)
-            else { continue }
+            guard let record = map.store(id), record.status == .up else { continue }
             let isMember = record.inSync[object.range]
+            guard let channel = channel(id), volume.fenced.contains(id) else {
+                if isMember { object.lacksMember = true }
+                continue
+            }
             // A store outside S is believed only after recovery has looked at this object in this term.
             let status = exceptions?[id] ?? (isMember || !exists ? .complete : .unverified)
             object.slots.append(CopySlot(channel: channel, status: status, isMember: isMember))
@@ -142,10 +145,13 @@ package final class Gateway {
 
     /// The stores that a write must reach: the first `copies` of each ring's.
     func targets(_ volume: VolumeState, _ range: RangeIndex) -> [StoreId] {
+        targets(volume, range, copies: volume.copies)
+    }
+    private func targets(_ volume: VolumeState, _ range: RangeIndex, copies: Int) -> [StoreId] {
         let map = catalog.state.map
-        var all = Array(map.on.targets(of: range).prefix(volume.copies))
+        var all = Array(map.on.targets(of: range).prefix(copies))
         if let to = map.to {
-            for store in to.targets(of: range).prefix(volume.copies) where !all.contains(store) { all.append(store) }
+            for store in to.targets(of: range).prefix(copies) where !all.contains(store) { all.append(store) }
         }
         return all
     }
@@ -217,18 +223,31 @@ package final class Gateway {
     package func volumeChanged(_ id: VolumeId) {
         guard let volume = volumes[id] else { return }
         guard let record = catalog.state.volumes[id] else { return volumeRemoved(id) }
-        let moreCopies = record.copies > volume.copies
+        let copies = volume.copies
         volume.update(from: record)
-        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) { refreshSlots(volume, object) }
-        if moreCopies, volume.phase == .ready {
-            volume.phase = .idle  // the next use compares the copies again
-            volume.fenced = []
+        guard record.copies != copies, volume.phase == .ready else { return }
+        // New targets have nothing of what exists: they are begun like copies that fell behind, and writes reach them
+        // from then on.
+        for index in volume.indices() {
+            let object = ObjectId(id, index)
+            for store in targets(volume, object.range, copies: record.copies)
+            where !targets(volume, object.range, copies: copies).contains(store) {
+                setStatus(volume, index, store, .unverified)
+                onCopyBehind(object, store)
+            }
+        }
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) {
+            refreshSlots(volume, object)
+            reconsider(volume, object)
         }
     }
 
     package func volumeRemoved(_ id: VolumeId) {
         guard let volume = volumes.removeValue(forKey: id) else { return }
         volumeOrder.removeAll { $0 == id }
+        volume.isRemoved = true
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) { reconsider(volume, object) }
+        wakeWaiters()
         let waiting = volume.waitingForReady
         volume.waitingForReady = []
         for action in waiting { action(.stale) }
@@ -256,7 +275,7 @@ extension Gateway {
     func forgetIdleVolumes(olderThanMilliseconds age: UInt64) {
         for id in volumeOrder {
             guard let volume = volumes[id], volume.openCount == 0, volume.phase == .ready,
-                volume.writesInFlight == 0, !volume.gateClosed, !volume.controlBusy,
+                volume.users == 0, volume.writesInFlight == 0, !volume.gateClosed, !volume.controlBusy,
                 clock.now.milliseconds(since: volume.lastUse) >= age,
                 volume.exceptions.isEmpty, volume.stores.allSatisfy({ $0.applied == $0.flushed })
             else { continue }

@@ -15,13 +15,13 @@ extension Gateway {
             enter(volume) { [self] in
                 discardBlocks(volume, offset: offset, count: count) { [self] errno in
                     leave(volume)
-                    completion(errno)
+                    if errno == nil, options.alwaysDurable { flush(id, completion) } else { completion(errno) }
                 }
             }
         }
     }
 
-    /// Without the gate: for a shrink, whose cut-off part nobody reaches.
+    /// The caller has entered the gate.
     func discardBlocks(
         _ volume: VolumeState, offset: UInt64, count: UInt64, _ completion: @escaping (Errno?) -> Void
     ) {
@@ -42,18 +42,20 @@ extension Gateway {
         guard let whole else { return join.arrive(nil) }
         let first = UInt32(whole.lowerBound / UInt64(objectSize))
         let last = UInt32((whole.upperBound - 1) / UInt64(objectSize))
-        existing(volume, first...last) { [self] indices in
+        existing(volume, .current(volume.id), first...last) { [self] indices in
             discardNext(volume, indices[...], whole, join.arrive)
         }
     }
 
     /// Objects in `range` that the volume or what it was cloned from has, ascending.
-    private func existing(_ volume: VolumeState, _ range: ClosedRange<UInt32>, _ body: @escaping ([UInt32]) -> Void) {
+    private func existing(
+        _ volume: VolumeState, _ view: VolumeView, _ range: ClosedRange<UInt32>, _ body: @escaping ([UInt32]) -> Void
+    ) {
         let own = volume.indices().filter { range.contains($0) }
-        guard let parent = volume.parent else { return body(own) }
+        guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(own) }
         whenReady(parent.volume) { [self] below, _ in
             guard let below else { return body(own) }
-            existing(below, range) { inherited in
+            existing(below, .snapshot(parent.volume, parent.generation), range) { inherited in
                 let visible = inherited.filter { UInt64($0) * UInt64(objectSize) < parent.visibleBytes }
                 body(Set(own).union(visible).sorted())
             }

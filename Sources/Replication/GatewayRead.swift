@@ -53,7 +53,9 @@ extension Gateway {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
         let body: (ObjectState, @escaping () -> Void) -> Void = { [self] object, unlock in
-            if offset % blockSize == 0, count % blockSize == 0 {
+            // As it is now: a snapshot may have come between.
+            let path = view == .current(volume.id) ? volume.path : path
+            if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
                 return readBlocks(volume, object, path, blocks, into: buffer, at: bufferOffset) { errno in
                     unlock()
                     completion(errno)
@@ -106,10 +108,12 @@ extension Gateway {
         into buffer: Buffer, at bufferOffset: Int, tried: [StoreId],
         _ completion: @escaping (Result<BlockBitmap?, Errno>) -> Void
     ) {
+        if volume.isRemoved { return completion(.failure(.stale)) }
         if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
         guard let slot = readSlot(object, tried) else {
             // Corrupt everywhere, or no current copy is up.
-            if !tried.isEmpty || options.errorWhenUnavailable || isLost(volume, object) {
+            let isCorrupt = tried.contains { channel($0) != nil }
+            if isCorrupt || options.errorWhenUnavailable || isLost(volume, object) {
                 return completion(.failure(.inputOutput))
             }
             mapWaiters.append { [self] in
@@ -180,7 +184,7 @@ extension Gateway {
     }
 
     /// What lies below a view: the parent, as visible as it was for that view.
-    private func parent(of volume: VolumeState, _ path: GenerationPath) -> ParentReference? {
+    func parent(of volume: VolumeState, _ path: GenerationPath) -> ParentReference? {
         guard var parent = volume.parent else { return nil }
         if path.top != volume.path.top,
             let snapshot = catalog.state.volumes[volume.id]?.snapshots.first(where: { $0.generation == path.top })

@@ -27,6 +27,8 @@ extension Gateway {
                     leave(volume)
                     finish(errno)
                 }
+                // Here, because a shrink may have been waited for.
+                guard offset + UInt64(count) <= volume.size else { return finish(.fileTooBig) }
                 let first = offset / UInt64(objectSize)
                 let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
                 if first == last {
@@ -115,6 +117,7 @@ extension Gateway {
         _ volume: VolumeState, _ index: UInt32, failed: @escaping (Errno?) -> Void,
         _ body: @escaping (ObjectState) -> Void
     ) {
+        if volume.isRemoved { return failed(.stale) }
         let object = object(volume, index)
         guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in
@@ -144,6 +147,7 @@ extension Gateway {
         _ volume: VolumeState, _ object: ObjectState, _ blocks: BlockRange, _ payload: Payload?, keepAsZero: Bool,
         _ completion: @escaping (Errno?) -> Void
     ) {
+        if volume.isRemoved { return completion(.stale) }
         if object.isPaused {
             object.pausedWrites.append { [self] in
                 send(volume, object, blocks, payload, keepAsZero: keepAsZero, completion)
@@ -233,11 +237,12 @@ extension Gateway {
         guard operation.completion != nil else { return }
         let stillUp =
             !operation.failed.isEmpty
-            && operation.failed.contains { catalog.state.map.store($0)?.status == .up && channel($0) != nil }
-        if !stillUp, operation.completeCopies >= minimumCopies(volume) {
+            && operation.failed.contains { catalog.state.map.store($0)?.status == .up }
+        if !stillUp, !operation.object.lacksMember, operation.completeCopies >= minimumCopies(volume) {
             return finish(volume, operation, nil)
         }
         operation.isParked = true
+        if volume.isRemoved { return finish(volume, operation, .stale) }
         for granted in operation.object.locks.yield(operation.request.blocks) { granted() }
         if !stillUp, options.errorWhenUnavailable { return finish(volume, operation, .inputOutput) }
         settled(operation.object)
@@ -253,6 +258,10 @@ extension Gateway {
 
     /// Something has changed for this object: parked writes are sent again, in order. What a copy has, it answers as applied.
     func reconsider(_ volume: VolumeState, _ object: ObjectState) {
+        if volume.isRemoved {
+            for operation in object.inFlight where operation.isParked { finish(volume, operation, .stale) }
+            return
+        }
         for operation in object.inFlight where operation.isParked { dispatch(volume, operation) }
     }
 
@@ -293,7 +302,11 @@ extension Gateway {
         for mark in dirty {
             let store = mark.store
             guard let channel = channel(store) else {
-                join.arrive(nil)  // excluded since: what it had is on the others
+                // What it had is on the others; that it has left must be durable before anybody relies on them.
+                whenExcluded(store) {
+                    volume.flushed(store, upTo: mark.applied)
+                    join.arrive(nil)
+                }
                 continue
             }
             channel.flush { [self] failure in
@@ -302,7 +315,10 @@ extension Gateway {
                     return join.arrive(nil)
                 }
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
-                whenExcluded(store) { join.arrive(nil) }
+                whenExcluded(store) {
+                    volume.flushed(store, upTo: mark.applied)
+                    join.arrive(nil)
+                }
             }
         }
     }

@@ -86,6 +86,7 @@ package final class Node {
         recovery = Recovery(gateway: gateway, catalog: catalog, clock: clock)
         pruner = Pruner(catalog: catalog, clock: clock)
         scrubber = Scrubber(gateway: gateway, catalog: catalog, clock: clock)
+        pruner.isBusy = { [unowned gateway] in gateway.isSynchronising($0) }
         let copies = { [unowned self] in stores.map(\.copy) }
         gateway.localCopies = copies
         recovery.copies = copies
@@ -188,7 +189,14 @@ package final class Node {
             switch change {
             case .map, .settings: mapHasChanged = true
             case .volumeCreated: break
-            case .volumeChanged(let id), .snapshotCreated(let id, _): gateway.volumeChanged(id)
+            case .volumeChanged(let id):
+                let past = gateway.volumes[id]
+                let (hidden, copies) = (past?.path.hidden, past?.copies)
+                gateway.volumeChanged(id)
+                // A rollback hides generations; fewer copies leave some over.
+                if let past, hidden != past.path.hidden { pruner.prune(id) }
+                if let past, copies != past.copies { recovery.wake() }
+            case .snapshotCreated(let id, _): gateway.volumeChanged(id)
             case .snapshotRemoved(let id, _):
                 gateway.volumeChanged(id)
                 pruner.prune(id)

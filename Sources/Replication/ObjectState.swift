@@ -47,6 +47,9 @@ final class ObjectState {
     /// For the epoch `slotsEpoch`.
     var slots: [CopySlot] = []
     var slotsEpoch: UInt64 = .max
+    /// A member of S is up in the map and not among the slots: it failed and is not excluded yet, so that nothing that it
+    /// does not have may be acknowledged.
+    var lacksMember = false
     var locks = BlockLocks()
     /// In order of versions.
     var inFlight: [WriteOperation] = []
@@ -68,5 +71,7 @@ final class ObjectState {
         self.isPrepared = isPrepared
     }
 
-    var isQuiet: Bool { users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil }
+    var isQuiet: Bool {
+        users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil
+    }
 }

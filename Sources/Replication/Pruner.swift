@@ -10,6 +10,13 @@ package final class Pruner {
     private let catalog: any CatalogProposer
     private let clock: any Clock
     var copies: () -> [Copy] = { [] }
+    /// A copy of the object is being synchronised: what its source has must stay where it is.
+    var isBusy: (ObjectId) -> Bool = { _ in false }
+    /// Copies that are not complete, or busy, are looked at again after this while.
+    private let patienceMilliseconds: UInt64 = 5_000
+    private var mustLookAgain = false
+    /// The volume that is looked at.
+    private var lastVolume: VolumeId?
     private var queue: [VolumeId] = []
     private var isRunning = false
 
@@ -34,15 +41,17 @@ package final class Pruner {
             return
         }
         let id = queue.removeFirst()
+        lastVolume = id
         guard catalog.state.volumes[id] != nil else { return next() }
         var work: [(Copy, ObjectId)] = []
+        let views = catalog.state.reachableViews(of: id)
         for copy in copies() {
-            for entry in copy.objects.objects(of: id) where needsWork(entry) { work.append((copy, entry.object)) }
+            for entry in copy.objects.objects(of: id) where action(for: entry, views) != nil {
+                work.append((copy, entry.object))
+            }
         }
         run(work[...])
     }
-
-    private func needsWork(_ entry: CopyEntry) -> Bool { entry.state == .complete && action(for: entry) != nil }
 
     private enum Action {
         case remove(Generation)
@@ -50,9 +59,7 @@ package final class Pruner {
     }
 
     /// The first thing to do for a copy, or nil.
-    private func action(for entry: CopyEntry) -> Action? {
-        guard catalog.state.volumes[entry.object.volume] != nil else { return nil }
-        let views = catalog.state.reachableViews(of: entry.object.volume)
+    private func action(for entry: CopyEntry, _ views: [GenerationPath]) -> Action? {
         let generations = entry.generations.map(\.generation)
         for (position, generation) in generations.enumerated() {
             let through = views.filter { $0.contains(generation) }
@@ -65,9 +72,20 @@ package final class Pruner {
     }
 
     private func run(_ work: ArraySlice<(Copy, ObjectId)>) {
-        guard let (copy, object) = work.first else { return next() }
+        guard let (copy, object) = work.first else {
+            if mustLookAgain, let id = lastVolume {
+                mustLookAgain = false
+                clock.after(milliseconds: patienceMilliseconds) { [weak self] in self?.prune(id) }
+            }
+            return next()
+        }
         let goOn = { [self] in clock.after(milliseconds: 0) { [weak self] in self?.run(work.dropFirst()) } }
-        guard let entry = copy.objects.entry(object), entry.state == .complete, let action = action(for: entry) else {
+        let views = catalog.state.reachableViews(of: object.volume)
+        guard catalog.state.volumes[object.volume] != nil, let entry = copy.objects.entry(object),
+            let action = action(for: entry, views)
+        else { return goOn() }
+        guard entry.state == .complete, !isBusy(object) else {
+            mustLookAgain = true
             return goOn()
         }
         // The same copy again until nothing is left to do for it; a failed store is noticed by its own path.

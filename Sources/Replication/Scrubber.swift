@@ -59,8 +59,12 @@ package final class Scrubber {
             guard let volume else { return completion(CheckReport()) }
             let indices = volume.indices()
             var report = CheckReport()
+            volume.users += 1
             func next(_ position: Int) {
-                guard position < indices.count else { return completion(report) }
+                guard position < indices.count, !volume.isRemoved else {
+                    volume.users -= 1
+                    return completion(report)
+                }
                 progress(position, indices.count)
                 checkObject(volume, indices[position], deep: deep, repair: repair, report) { [self] updated in
                     report = updated
@@ -259,7 +263,9 @@ package final class Scrubber {
     }
 
     private func agree(_ a: ComposedView, _ b: ComposedView) -> Bool {
-        guard a.held == b.held, a.chunkVersions == b.chunkVersions else { return false }
+        guard a.held == b.held else { return false }
+        for chunk in 0..<chunksPerObject
+        where a.chunkVersions[chunk] != b.chunkVersions[chunk] && a.held.containsAny(.chunk(chunk)) { return false }
         for block in 0..<blocksPerObject where a.held[block] && a.checksums[block] != b.checksums[block] {
             return false
         }

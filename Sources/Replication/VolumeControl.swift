@@ -69,8 +69,18 @@ extension Gateway {
     private func proposeSize(
         _ volume: VolumeState, _ size: UInt64, _ request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void
     ) {
-        catalog.propose(.resize(volume.id, size: size), request: request) { [self] answer in
-            if case .done = answer { finishTrim(volume) { completion(answer) } } else { completion(answer) }
+        let propose = { [self] (reopen: @escaping () -> Void) in
+            catalog.propose(.resize(volume.id, size: size), request: request) { [self] answer in
+                reopen()
+                if case .done = answer { finishTrim(volume) { completion(answer) } } else { completion(answer) }
+            }
+        }
+        guard size < volume.size else { return propose {} }
+        // Writes on their way to what is cut off must not land behind the trim.
+        drained([volume]) { [self] in
+            completion(refusal(.tryAgain, "the volume was not resized"))
+        } _: {
+            propose($0)
         }
     }
 
@@ -86,8 +96,14 @@ extension Gateway {
                 catalog.propose(.trimmed(volume.id), request: nil) { _ in completion() }
             }
             guard end > from else { return trimmed() }
-            discardBlocks(volume, offset: from, count: end - from) { errno in
-                if errno == nil { trimmed() } else { completion() }
+            // Inside the gate, so that no snapshot closes the generation in between; and durable before the catalog
+            // forgets that there is something to cut off.
+            enter(volume) { [self] in
+                discardBlocks(volume, offset: from, count: end - from) { [self] errno in
+                    leave(volume)
+                    guard errno == nil else { return completion() }
+                    flush(volume.id) { errno in if errno == nil { trimmed() } else { completion() } }
+                }
             }
         }
     }
@@ -185,10 +201,18 @@ extension Gateway {
     package func rollback(
         _ id: VolumeId, tag: String, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void
     ) {
-        conditional(id, "nothing was rolled back", completion) { volume in
-            .rollback(volume: id, term: volume.term, tag: tag)
-        } request: {
-            request
+        guard let volume = volume(id) else { return completion(refusal(.stale, "nothing was rolled back")) }
+        // Not in the middle of a resize: both say what is still to be trimmed.
+        queueControl(volume) { [self] done in
+            let finish: (CommandAnswer) -> Void = { answer in
+                completion(answer)
+                done()
+            }
+            conditional(id, "nothing was rolled back", finish) { volume in
+                .rollback(volume: id, term: volume.term, tag: tag)
+            } request: {
+                request
+            }
         }
     }
 
@@ -231,10 +255,14 @@ extension Gateway {
             let total = min(parent.visibleBytes, record.size)
             flattenNext(volume, at: 0, total: total, progress) { [self] errno in
                 if let errno { return completion(refusal(errno, "the volume was not flattened whole")) }
-                conditional(id, "the volume was not flattened", completion) { volume in
-                    .flattened(volume: id, term: volume.term)
-                } request: {
-                    nil
+                // What was copied is durable before the link to where it came from is cut.
+                flush(id) { [self] errno in
+                    if let errno { return completion(refusal(errno, "the volume was not flattened whole")) }
+                    conditional(id, "the volume was not flattened", completion) { volume in
+                        .flattened(volume: id, term: volume.term)
+                    } request: {
+                        nil
+                    }
                 }
             }
         }

@@ -21,9 +21,8 @@ extension Gateway {
         whenReady(view.volume) { [self] volume, errno in
             guard let volume, let path = path(of: view) else { return completion(.failure(errno ?? .stale)) }
             let below: (BlockBitmap, BlockBitmap) -> Void = { [self] data, held in
-                guard let parent = volume.parent, UInt64(index) * UInt64(objectSize) < parent.visibleBytes else {
-                    return completion(.success(data))
-                }
+                guard let parent = parent(of: volume, path), UInt64(index) * UInt64(objectSize) < parent.visibleBytes
+                else { return completion(.success(data)) }
                 let parentView = VolumeView.snapshot(parent.volume, parent.generation)
                 dataBlocks(parentView, index) { result in
                     guard case .success(var inherited) = result else { return completion(result) }
@@ -70,7 +69,7 @@ extension Gateway {
                 if indices[middle] < index { low = middle + 1 } else { high = middle }
             }
             let own = low < indices.count ? indices[low] : nil
-            guard let parent = volume.parent else { return body(.success(own)) }
+            guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(.success(own)) }
             nextObject(.snapshot(parent.volume, parent.generation), index) { result in
                 guard case .success(let inherited) = result else { return body(result) }
                 let visible = inherited.flatMap { UInt64($0) * UInt64(objectSize) < parent.visibleBytes ? $0 : nil }

@@ -20,6 +20,10 @@ final class VolumeState {
 
     let id: VolumeId
     var phase = Phase.idle
+    /// The catalog does not know it any more: everything that waits ends with ESTALE.
+    var isRemoved = false
+    /// Scrubs and the like that hold on to it.
+    var users = 0
     var waitingForReady: [(Errno?) -> Void] = []
     var term = Term.none
     /// Stores that have been fenced under this term, with the epoch at which they came up.
@@ -35,6 +39,7 @@ final class VolumeState {
     /// Copied from the catalog at each change of the volume.
     var path: GenerationPath
     var copies: Int
+    var size: UInt64
     var parent: ParentReference?
     /// Generations other than the first: something may lie below a block.
     var hasOlderGenerations: Bool
@@ -60,6 +65,7 @@ final class VolumeState {
         id = record.id
         path = record.currentPath
         copies = record.copies
+        size = record.size
         parent = record.parent
         hasOlderGenerations = record.generation > .first
     }
@@ -67,6 +73,7 @@ final class VolumeState {
     func update(from record: VolumeRecord) {
         path = record.currentPath
         copies = record.copies
+        size = record.size
         parent = record.parent
         hasOlderGenerations = record.generation > .first
         allocated = nil

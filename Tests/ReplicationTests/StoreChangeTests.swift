@@ -135,9 +135,14 @@ import Testing
             world.shelves[0].id = StoreId(0)
             world.shelves[3].id = id
             if !world.run("the write that waited", until: { waiting.isAnswered }) {
-                print(world.node.recovery.status, world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) }, world.catalog.state.map.to != nil)
+                print(
+                    world.node.recovery.status,
+                    world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) },
+                    world.catalog.state.map.to != nil)
                 let v = world.node.gateway.volumes[volume]!
-                print(v.exceptions, v.fenced, v.objects[0]!.slots.map { ($0.channel.store, $0.status, $0.isMember) }, v.objects[0]!.inFlight.map { ($0.isParked, $0.failed, $0.pending, $0.completeCopies) }, world.log)
+                print(
+                    v.exceptions, v.fenced, v.objects[0]!.slots.map { ($0.channel.store, $0.status, $0.isMember) },
+                    v.objects[0]!.inFlight.map { ($0.isParked, $0.failed, $0.pending, $0.completeCopies) }, world.log)
             }
             #expect(waiting.errno == nil)
             world.expect(volume, 4096, 4096, stamp: 3)

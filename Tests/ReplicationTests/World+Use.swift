@@ -206,7 +206,8 @@ extension World {
             if a.held[block] != b.held[block] { return "block \(block) held \(a.held[block]) \(b.held[block])" }
             if a.held[block], a.checksums[block] != b.checksums[block] { return "block \(block) content" }
         }
-        for chunk in 0..<chunksPerObject where a.chunkVersions[chunk] != b.chunkVersions[chunk] {
+        for chunk in 0..<chunksPerObject
+        where a.chunkVersions[chunk] != b.chunkVersions[chunk] && a.held.containsAny(.chunk(chunk)) {
             return "chunk \(chunk) version \(a.chunkVersions[chunk]) \(b.chunkVersions[chunk])"
         }
         return nil
