@@ -61,6 +61,10 @@ final class StoreOpener {
         // follow each, cost little per write; a flush starts one at once.
         configuration.syncDelayMilliseconds = 10
         configuration.syncDelayBytes = 4 << 20
+        if let faults = daemon.faults {
+            configuration.skipJournalSync = faults.says("skip-journal-sync")
+            configuration.applyBeforeDurable = faults.says("apply-early")
+        }
     }
 
     func open(_ completion: @escaping (Result<OpenedStores, SheepError>) -> Void) {

@@ -68,7 +68,7 @@ final class RandomLife {
     }
     private func addVolume() {
         let name = name()
-        let size = RandomLife.objects * 4 * MiB
+        let size = RandomLife.objects * 4 * mebibyte
         volumes.append(Volume(world.volume(name, size: size), name, size, Layer()))
     }
 

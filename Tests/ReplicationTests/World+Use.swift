@@ -9,7 +9,7 @@ import Testing
 @testable import Replication
 
 let plainAttributes = FileAttributes(uid: 0, gid: 0, mode: 0o644, time: 0)
-let MiB = 1 << 20
+let mebibyte = 1 << 20
 
 /// An operation that was asked for and may have been answered.
 final class Asked {
@@ -27,7 +27,7 @@ extension World {
         answer("\(command)", location) { catalog.propose(command, request: nil, $0) }
             ?? .refused(SheepError(.inputOutput, what: "", why: "", remedy: ""))
     }
-    func volume(_ name: String, size: Int = 16 * MiB, copies: Int? = nil) -> VolumeId {
+    func volume(_ name: String, size: Int = 16 * mebibyte, copies: Int? = nil) -> VolumeId {
         let answer = propose(
             .createVolume(
                 directory: .root, name: name, size: UInt64(size), copies: copies, attributes: plainAttributes))
