@@ -22,7 +22,8 @@ struct NotifierProcess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, ends[1], 0)
         posix_spawn_file_actions_adddup2(&actions, descriptor, 1)
-        let vector = ["sheep-holder", "--notify"].map { strdup($0) } + [nil]
+        let words: [String] = ["sheep-holder", "--notify"]
+        let vector: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for text in vector { free(text) } }
         var pid: pid_t = 0
         guard posix_spawn(&pid, program, &actions, nil, vector, environ) == 0 else {
@@ -34,7 +35,7 @@ struct NotifierProcess {
 
     /// False when it is gone, which it is once the mount is.
     func send(_ message: [UInt8]) -> Bool {
-        message.withUnsafeBytes { Glibc.send(channel, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) } >= 0
+        message.withUnsafeBytes { Glibc.send(channel, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) } >= 0
     }
 
     /// Lets it end, and waits for that: never on the thread that answers requests.
