@@ -254,7 +254,33 @@ final class RandomLife {
     /// Waits until nothing of the volume is on its way.
     private func quiesce(_ volume: Volume) {
         world.run("operations of \(volume.name)", seconds: 600) { volume.operations == 0 || !problems.isEmpty }
+        if volume.operations != 0 { describe(volume.id) }
         if volume.operations != 0 { problem("\(volume.operations) operations of \(volume.name) do not end") }
+    }
+    private func describe(_ id: VolumeId) {
+        guard let node = world.node, let volume = node.gateway.volumes[id] else { return }
+        note(
+            "\(id): \(volume.phase) term \(volume.term) fenced \(volume.fenced) gate \(volume.gateHolders) \(volume.gatedWrites.count)"
+        )
+        note(
+            "in flight \(volume.writesInFlight) exceptions \(volume.exceptions) waiters \(node.gateway.mapWaiters.count)"
+        )
+        for (index, object) in volume.objects.sorted(by: { $0.key < $1.key }) {
+            note(
+                "object \(index) \(object.version) \(object.slots.map { ($0.channel.store, $0.status, $0.isMember) })"
+                    + " paused \(object.isPaused) \(object.pausedWrites.count) locks \(object.locks.isEmpty) users \(object.users)"
+                    + " prepared \(object.isPrepared) \(object.lacksMember)")
+            for operation in object.inFlight {
+                note(
+                    "  \(operation.request.version) \(operation.request.blocks) parked \(operation.isParked)"
+                        + " pending \(operation.pending) failed \(operation.failed) complete \(operation.completeCopies)"
+                )
+            }
+        }
+        for store in world.catalog.state.map.stores {
+            note("store \(store.id) \(store.status) in-sync \(store.inSync.count) \(store.reason)")
+        }
+        note("recovery \(node.recovery.status) behind \(node.recovery.behindCount) log \(world.log.suffix(3))")
     }
     private func answer(_ what: String, _ call: (@escaping (CommandAnswer) -> Void) -> Void) -> CommandAnswer? {
         guard problems.isEmpty else { return nil }

@@ -161,6 +161,8 @@ extension World {
     }
     func rest(seconds: UInt64 = 120, _ location: SourceLocation = #_sourceLocation) {
         pass(milliseconds: 300)
+        // A state that contradicts itself would be refused at the next start.
+        #expect(catalog.state.inconsistency() == nil, sourceLocation: location)
         run("rest: \(node.recovery.status)", seconds: seconds, location) { isAtRest }
         pass(milliseconds: 300)
     }
