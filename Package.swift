@@ -42,12 +42,11 @@ let package = Package(
         library("Model", ["CSheep"]),
         // Row 1
         library("Placement", ["Model"]),
-        library("Wire", ["Model"]),
         library("ObjectStore", ["Model", .product(name: "DequeModule", package: "swift-collections")]),
         // Row 2
         library("Catalog", ["Model", "Placement", collections]),
         // Row 3
-        library("Replication", ["Model", "Placement", "Wire", "ObjectStore", "Catalog", collections]),
+        library("Replication", ["Model", "Placement", "ObjectStore", "Catalog", collections]),
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5

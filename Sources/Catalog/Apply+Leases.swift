@@ -18,7 +18,8 @@ extension CatalogState {
         if volume.term.rawValue >= Term.maximum { throw .exhausted("term") }
         let term = volume.term.next
         volumes[id]?.term = term
-        volumes[id]?.lease = Lease(node: node, incarnation: incarnation, term: term)
+        // Nobody holds a removed volume (a state where somebody did would be refused when it is read): it has terms only.
+        if !volume.isHidden { volumes[id]?.lease = Lease(node: node, incarnation: incarnation, term: term) }
         changes.append(.volumeChanged(id))
         return .term(term)
     }

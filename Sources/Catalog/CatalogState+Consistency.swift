@@ -62,7 +62,7 @@ extension CatalogState {
                 volume.generation >= .first, isSane(volume.hidden, below: volume.generation),
                 (volume.lease?.term ?? .none) <= volume.term
             else { return "volume" }
-            if volume.isHidden, volume.lease != nil || volume.snapshots.isEmpty || !volume.visibleSnapshots.isEmpty {
+            if volume.isHidden, volume.snapshots.isEmpty || !volume.visibleSnapshots.isEmpty {
                 return "hidden volume"
             }
             var newest = Generation(0)

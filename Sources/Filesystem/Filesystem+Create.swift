@@ -71,6 +71,8 @@ extension Filesystem {
                 .noEntry, what: "'\(name)' cannot be made", why: "there is no volume '\(volume)' to be snapshotted",
                 remedy: "create the volume first, or correct the name", reply)
         case .plain:
+            // A volume that nobody may write is what cp of a snapshot asks for: it passes the snapshot's mode on.
+            let mode = mode & 0o222 == 0 ? mode | 0o200 : mode
             propose(
                 .createVolume(
                     directory: directory, name: name, size: 0, copies: nil,

@@ -10,92 +10,128 @@ struct Grave {
     let isQuarantine: Bool
 }
 
+/// Blocks that go to their files together.
+private final class ApplyRound {
+    var items: [(sheet: Sheet, block: Int, lsn: UInt64)] = []
+    var sheets: [Sheet] = []
+    var writes: [FileWrite] = []
+    var punches: [DiskOperation] = []
+    /// Of `writes` and of `punches`: their items.
+    var written: [Range<Int>] = []
+    var punched: [Range<Int>] = []
+    /// Items that are in their files.
+    var done: [Range<Int>] = []
+    var left = 0
+    /// Each write is an operation of its own.
+    var isSingle = false
+    var isOutOfSpace = false
+    var failure: Errno?
+}
+
 extension ObjectStore {
     private static let roundBlocks = 4096
 
     /// One round at a time, so that two writes of a block can never pass each other.
     func applyDurable() {
         guard !isApplying, !isDead, !overlaySheets.isEmpty else { return }
+        let round = ApplyRound()
         let durable = configuration.applyBeforeDurable ? UInt64.max : journal.durableLsn
-        var round: [(sheet: Sheet, block: Int, lsn: UInt64)] = []
-        var used: [Sheet] = []
-        var writes: [FileWrite] = []
-        var punches: [DiskOperation] = []
-        for key in overlaySheets.keys.sorted() where round.count < ObjectStore.roundBlocks {
-            let sheet = overlaySheets[key]!
-            let blocks = sheet.overlay.keys.filter { sheet.overlay[$0]!.lsn <= durable }.sorted()
-            guard !blocks.isEmpty else { continue }
-            pin(sheet)
-            used.append(sheet)
-            var at = 0
-            while at < blocks.count {
-                var end = at
-                var slices: [BufferSlice] = []
-                let isData = sheet.overlay[blocks[at]]!.buffer != nil
-                while end < blocks.count, blocks[end] == blocks[at] + (end - at) {
-                    let item = sheet.overlay[blocks[end]]!
-                    guard (item.buffer != nil) == isData else { break }
-                    if let buffer = item.buffer {
-                        guard (end - at + 1) * blockSize <= disk.maximumBufferedWrite || end == at else { break }
-                        if let last = slices.last, last.buffer === buffer, last.offset + last.count == item.offset {
-                            slices[slices.count - 1] = BufferSlice(
-                                buffer, offset: last.offset, count: last.count + blockSize)
-                        } else {
-                            slices.append(BufferSlice(buffer, offset: item.offset, count: blockSize))
-                        }
-                    }
-                    round.append((sheet, blocks[end], item.lsn))
-                    end += 1
-                }
-                let offset = UInt64(Sheet.dataOffset + blocks[at] * blockSize)
-                if isData {
-                    writes.append(FileWrite(file: key.storeFile, offset: offset, slices: slices))
-                } else {
-                    punches.append(.punch(key.storeFile, offset: offset, count: UInt64((end - at) * blockSize)))
-                }
-                at = end
-            }
+        for key in overlaySheets.keys.sorted() where isFull || round.items.count < ObjectStore.roundBlocks {
+            collect(overlaySheets[key]!, durable, into: round)
         }
-        guard !round.isEmpty else { return }
+        guard !round.items.isEmpty else { return }
         isApplying = true
-        var left = punches.count + (writes.isEmpty ? 0 : 1)
-        var failure: Errno?
-        let done = { [self] (result: Result<DiskOutcome, Errno>) in
-            if case .failure(let errno) = result, failure == nil || failure == .noSpace { failure = errno }
-            left -= 1
-            if left == 0, !isDead { applied(round, used, failure) }
+        round.isSingle = isFull
+        // On a full disk each write stands for itself: those that need no space go on.
+        let batches: [(writes: [FileWrite], items: [Range<Int>])] =
+            isFull
+            ? zip(round.writes, round.written).map { ([$0], [$1]) }
+            : round.writes.isEmpty ? [] : [(round.writes, round.written)]
+        round.left = round.punches.count + batches.count
+        for batch in batches {
+            disk.submit(.write(batch.writes)) { [self] result in finish(round, result, batch.items) }
         }
-        if !writes.isEmpty { disk.submit(.write(writes), done) }
-        for punch in punches {
-            disk.submit(punch) { result in
+        for (punch, items) in zip(round.punches, round.punched) {
+            disk.submit(punch) { [self] result in
                 // Nothing to deallocate, or a file system that cannot: the space stays, the data is not read.
                 if case .failure(let errno) = result, errno == .notSupported || errno == .noEntry {
-                    return done(.success(.done))
+                    finish(round, .success(.done), [items])
+                } else {
+                    finish(round, result, [items])
                 }
-                done(result)
             }
         }
     }
 
-    private func applied(_ round: [(sheet: Sheet, block: Int, lsn: UInt64)], _ used: [Sheet], _ failure: Errno?) {
+    /// Adds the durable blocks of one file to the round: one write or punch for each run of neighbours.
+    private func collect(_ sheet: Sheet, _ durable: UInt64, into round: ApplyRound) {
+        let blocks = sheet.overlay.keys.filter { sheet.overlay[$0]!.lsn <= durable }.sorted()
+        guard !blocks.isEmpty else { return }
+        pin(sheet)
+        round.sheets.append(sheet)
+        var at = 0
+        while at < blocks.count {
+            let firstItem = round.items.count
+            var end = at
+            var slices: [BufferSlice] = []
+            let isData = sheet.overlay[blocks[at]]!.buffer != nil
+            while end < blocks.count, blocks[end] == blocks[at] + (end - at) {
+                let item = sheet.overlay[blocks[end]]!
+                guard (item.buffer != nil) == isData else { break }
+                if let buffer = item.buffer {
+                    guard (end - at + 1) * blockSize <= disk.maximumBufferedWrite || end == at else { break }
+                    if let last = slices.last, last.buffer === buffer, last.offset + last.count == item.offset {
+                        slices[slices.count - 1] = BufferSlice(
+                            buffer, offset: last.offset, count: last.count + blockSize)
+                    } else {
+                        slices.append(BufferSlice(buffer, offset: item.offset, count: blockSize))
+                    }
+                }
+                round.items.append((sheet, blocks[end], item.lsn))
+                end += 1
+            }
+            let offset = UInt64(Sheet.dataOffset + blocks[at] * blockSize)
+            if isData {
+                round.writes.append(FileWrite(file: sheet.key.storeFile, offset: offset, slices: slices))
+                round.written.append(firstItem..<round.items.count)
+            } else {
+                round.punches.append(
+                    .punch(sheet.key.storeFile, offset: offset, count: UInt64((end - at) * blockSize)))
+                round.punched.append(firstItem..<round.items.count)
+            }
+            at = end
+        }
+    }
+
+    private func finish(_ round: ApplyRound, _ result: Result<DiskOutcome, Errno>, _ items: [Range<Int>]) {
+        switch result {
+        case .success: round.done += items
+        case .failure(.noSpace): round.isOutOfSpace = true
+        case .failure(let errno): round.failure = errno
+        }
+        round.left -= 1
+        if round.left == 0, !isDead { applied(round) }
+    }
+
+    private func applied(_ round: ApplyRound) {
         isApplying = false
-        for sheet in used where !sheet.isRemoved { unsyncedFiles.insert(sheet.key) }
-        if let failure, failure != .noSpace { return die(.io(failure)) }
-        if failure == nil {
-            for item in round where item.sheet.overlay[item.block]?.lsn == item.lsn {
+        for sheet in round.sheets where !sheet.isRemoved { unsyncedFiles.insert(sheet.key) }
+        if let failure = round.failure { return die(.io(failure)) }
+        for range in round.done {
+            for item in round.items[range] where item.sheet.overlay[item.block]?.lsn == item.lsn {
                 if item.sheet.overlay.removeValue(forKey: item.block)!.buffer != nil { overlayBytes -= blockSize }
                 if item.sheet.overlay.isEmpty { overlaySheets[item.sheet.key] = nil }
             }
-            isFull = false
-        } else {
-            isFull = true
         }
-        for sheet in used { unpin(sheet) }
+        if round.isOutOfSpace { shortages.insert(.blocks) } else { shortages.remove(.blocks) }
+        for sheet in round.sheets { unpin(sheet) }
         bury()
-        releaseWithheld()
+        if round.isOutOfSpace { applyLater() }
+        giveRoom()
         advanceCheckpoint()
-        if failure == nil { applyDurable() } else { applyLater() }
-        if failure != nil || overlaySheets.isEmpty, let action = whenApplied {
+        // The first time out of space: again at once, each write for itself.
+        if !round.isOutOfSpace || !round.isSingle { applyDurable() }
+        if !isApplying, round.isOutOfSpace || overlaySheets.isEmpty, let action = whenApplied {
             whenApplied = nil
             action()
         }
@@ -109,7 +145,10 @@ extension ObjectStore {
             guard let self else { return }
             isApplyRetryArmed = false
             guard !isDead else { return }
-            if overlaySheets.isEmpty, isFull { isFull = false }
+            // A direct write finds out anew.
+            shortages.remove(.direct)
+            if overlaySheets.isEmpty { shortages.remove(.blocks) }
+            giveRoom()
             applyDurable()
         }
     }

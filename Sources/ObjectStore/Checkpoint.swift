@@ -38,7 +38,7 @@ extension ObjectStore {
     /// Starts a checkpoint when the journal or the memory for headers runs short; otherwise sets the timer.
     func checkpointIfNeeded() {
         guard isOpen, checkpoint == nil else { return }
-        let short = journal.availableSegments < max(2, configuration.journalMaximumSegments / 2)
+        let short = journal.availableSegments < max(2, journal.segmentLimit / 2)
         let helps = (journal.segments.dropFirst().first?.firstLsn ?? .max) <= journal.nextLsn
         if dirtySheets.count >= configuration.dirtyHeaderLimit || (short && helps) {
             later { [self] in startCheckpoint() }
@@ -56,10 +56,15 @@ extension ObjectStore {
     func startCheckpoint() {
         guard !isDead, checkpoint == nil, superblock != nil else { return }
         let todo = dirtySheets.keys.sorted(by: >).map { dirtySheets[$0]! }
-        let run = CheckpointRun(number: lastCheckpoint + 1, startLsn: journal.nextLsn, todo: todo)
+        // Never a number that a header may have, or an old header could pass for a new one. Odd and even alternate,
+        // so that the image goes where the older one is.
+        var number = max(lastCheckpoint, highestStamp) + 1
+        if number & 1 == lastCheckpoint & 1 { number += 1 }
+        highestStamp = number
+        let run = CheckpointRun(number: number, startLsn: journal.nextLsn, todo: todo)
         checkpoint = run
         for sheet in todo { pin(sheet) }
-        barrier { [self] result in
+        stagedBarrier { [self] result in
             guard case .success = result, checkpoint === run else { return }
             run.phase = .apply
             applyDurable()
@@ -119,7 +124,7 @@ extension ObjectStore {
             unsyncedFiles = []
             return syncFiles(run, files[...])
         }
-        barrier { [self] result in
+        stagedBarrier { [self] result in
             guard case .success = result else { return }
             // A file that was removed meanwhile must not come back.
             let alive = batch.filter { !$0.sheet.isRemoved }
@@ -180,7 +185,7 @@ extension ObjectStore {
         run.phase = .writing
         let bytes = run.builder!.finish()
         run.builder = nil
-        barrier { [self] result in
+        stagedBarrier { [self] result in
             guard case .success = result else { return }
             disk.submit(.replace(.index(UInt8(run.number & 1)), contents: bytes)) { [self] result in
                 guard !isDead else { return }
@@ -193,12 +198,12 @@ extension ObjectStore {
     private func completed(_ run: CheckpointRun) {
         checkpoint = nil
         counters.checkpoints += 1
+        shortages.remove(.checkpoint)
         lastCheckpoint = run.number
         // The older image must stay usable until the next one is written: its part of the journal is kept too.
         previousStartLsn = startLsn
         startLsn = run.startLsn
         journal.recycle(below: previousStartLsn)
-        releaseWithheld()
         let waiters = checkpointWaiters
         checkpointWaiters = []
         for waiter in waiters { waiter(.success(())) }
@@ -210,10 +215,10 @@ extension ObjectStore {
         run.written = []
     }
 
-    /// Full: everything is as before the checkpoint, which is tried again. Other errors are the end.
+    /// Full: a journal segment is given up for the checkpoint; without one everything is as before it, and it is tried
+    /// again. Other errors are the end.
     private func abort(_ run: CheckpointRun, _ errno: Errno) {
         guard errno == .noSpace else { return die(.io(errno)) }
-        isFull = true
         for sheet in run.written + run.todo where !sheet.isRemoved {
             sheet.isDirty = true
             dirtySheets[sheet.key] = sheet
@@ -221,11 +226,13 @@ extension ObjectStore {
         for sheet in run.todo { unpin(sheet) }
         unpinWritten(run)
         checkpoint = nil
-        let waiters = checkpointWaiters
-        checkpointWaiters = []
-        for waiter in waiters { waiter(.failure(.full)) }
-        releaseWithheld()
-        applyLater()
-        clock.after(milliseconds: 1000) { [weak self] in self?.startCheckpoint() }
+        yieldSpace { [self] hasYielded in
+            if hasYielded { return startCheckpoint() }
+            let waiters = checkpointWaiters
+            checkpointWaiters = []
+            for waiter in waiters { waiter(.failure(.full)) }
+            becomeFull(.checkpoint)
+            clock.after(milliseconds: 1000) { [weak self] in self?.startCheckpoint() }
+        }
     }
 }

@@ -6,6 +6,8 @@ struct IndexImage {
     static let magic: UInt64 = 0x5845_444e_4950_4853  // "SHPINDEX"
     static let headBytes = 64
     static let entryBytes = 32
+    /// A number beyond this is no checkpoint's.
+    static let highestCheckpoint: UInt32 = 1 << 31
     static let generationBytes = 24
     /// The largest image that is read: some 60 million copies.
     static let limitBytes = 4 << 30
@@ -26,7 +28,8 @@ struct IndexImage {
             }
             let end = raw.count - 4
             guard get(0, UInt64.self) == magic, get(8, UInt32.self) == storeFormatVersion,
-                get(16, UInt64.self) == store, get(end, UInt32.self) == crc32c(base, count: end)
+                get(12, UInt32.self) <= highestCheckpoint, get(16, UInt64.self) == store,
+                get(end, UInt32.self) == crc32c(base, count: end)
             else { return nil }
             var image = IndexImage()
             image.checkpoint = get(12)

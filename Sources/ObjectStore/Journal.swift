@@ -42,10 +42,14 @@ final class Journal {
     /// Ascending by sequence; the last one is written to.
     private(set) var segments: [Segment] = []
     private var free: [UInt64] = []
-    private var slotCount: UInt64 = 0
     private var nextSequence: UInt64 = 1
-    private var isCreating = false
+    private var creating: UInt64?
+    /// The disk was full when the journal wanted to grow; tried again after a while.
+    private var isGrowthRefused = false
     private var position = 0
+    /// Where the records that are staged will end, and how many segments they will open: the packing, foretold.
+    private var plannedPosition = 0
+    private var plannedOpens = 0
 
     private var staged = Deque<Staged>()
     private var appends = Deque<Append>()
@@ -66,6 +70,8 @@ final class Journal {
 
     var onDurable: (UInt64) -> Void = { _ in }
     var onSegmentChange: () -> Void = {}
+    /// There are more free segments than before.
+    var onRoom: () -> Void = {}
     var onError: (Errno) -> Void = { _ in }
     private(set) var appendCount: UInt64 = 0
     private(set) var recordCount: UInt64 = 0
@@ -88,22 +94,44 @@ final class Journal {
     }
 
     /// Goes on after a replay: `segments` are still needed, `free` are not.
-    func resume(segments: [Segment], free: [UInt64], slotCount: UInt64, nextSequence: UInt64, nextLsn: UInt64) {
+    func resume(segments: [Segment], free: [UInt64], nextSequence: UInt64, nextLsn: UInt64) {
         self.segments = segments
         self.free = free
-        self.slotCount = slotCount
         self.nextSequence = nextSequence
         self.nextLsn = nextLsn
         appendedLsn = nextLsn - 1
         durableLsn = nextLsn - 1
         position = segmentBytes  // the first record opens a new segment
+        plannedPosition = segmentBytes
     }
 
-    /// Segments that can still be filled after the present one.
-    var availableSegments: Int {
-        free.count + max(0, configuration.journalMaximumSegments - Int(slotCount))
+    private var segmentCount: Int { segments.count + free.count }
+    /// Segments that there may be: fewer than configured while the disk is full.
+    var segmentLimit: Int {
+        isGrowthRefused ? segmentCount : max(segmentCount, configuration.journalMaximumSegments)
     }
+    /// Segments that can still be filled after the present one.
+    var availableSegments: Int { segmentLimit - segments.count }
     var freeSegments: Int { free.count }
+
+    /// Whether a record of `bytes` certainly finds its place, with `keeping` free segments left. Nothing may be staged
+    /// that does not: a checkpoint waits for what is staged, and only a checkpoint frees segments.
+    func hasRoom(_ bytes: Int, keeping: Int) -> Bool {
+        let opens = plannedOpens + (plannedPosition + bytes > segmentBytes ? 1 : 0)
+        return opens == 0 || free.count - opens >= keeping
+    }
+    /// More room is wanted: the journal grows, if it may.
+    func grow() { if !isGrowthRefused { createSegment() } }
+
+    /// Gives up one free segment, so that its space serves what matters more. Nil when it needs all it has.
+    func yieldSegment() -> UInt64? {
+        guard segmentCount > Journal.leastSegments, free.count - plannedOpens > 1 else { return nil }
+        isGrowthRefused = true
+        retryGrowth()
+        return free.removeLast()
+    }
+    /// One is written to, one can follow, one is kept for records that carry no data.
+    static let leastSegments = 3
     /// The largest record that fits.
     var maximumRecordBytes: Int { segmentBytes - SegmentHeader.bytes }
     var isIdle: Bool { staged.isEmpty && appends.isEmpty && !isSyncing && appendedLsn == durableLsn }
@@ -122,6 +150,11 @@ final class Journal {
         record.tableBytes = Record.tableBytes(record.type, first: record.first, count: record.count)
         let bytes = Record.headerBytes + record.tableBytes
         precondition(record.length <= maximumRecordBytes, "a record larger than a segment")
+        if plannedPosition + record.length > segmentBytes {
+            plannedOpens += 1
+            plannedPosition = SegmentHeader.bytes
+        }
+        plannedPosition += record.length
         if metaUsed + bytes > meta.capacity {
             meta = pool.buffer(65536)
             metaUsed = 0
@@ -215,10 +248,11 @@ final class Journal {
     /// Makes the next segment the present one; false if there is none yet.
     private func openSegment() -> Bool {
         guard let slot = free.first else {
-            createSegment()
+            grow()
             return false
         }
         free.removeFirst()
+        plannedOpens -= 1
         let header = SegmentHeader(
             store: store, sequence: nextSequence, firstLsn: staged[0].record.lsn, size: UInt64(segmentBytes))
         nextSequence += 1
@@ -234,30 +268,38 @@ final class Journal {
             Append(),
             FileWrite(file: .journal(slot), offset: 0, slices: [BufferSlice(page, offset: 0, count: blockSize)]),
             header.sequence)
-        if free.isEmpty && Int(slotCount) < configuration.journalMaximumSegments { createSegment() }
+        if free.count < 2 { grow() }
         onSegmentChange()
         return true
     }
 
     private func createSegment() {
-        guard !isCreating else { return }
-        isCreating = true
-        let slot = slotCount
-        slotCount += 1
+        guard creating == nil, !isDead, segmentCount < configuration.journalMaximumSegments else { return }
+        let taken = Set(segments.map(\.slot) + free)
+        let slot = (0...UInt64(taken.count)).first { !taken.contains($0) }!
+        creating = slot
         disk.submit(.createWritten(.journal(slot), size: UInt64(segmentBytes))) { [self] result in
-            isCreating = false
+            creating = nil
             guard !isDead else { return }
             switch result {
             case .success:
                 free.append(slot)
                 endOfBatch()
+                onRoom()
             case .failure(.noSpace):
                 // The segments there are must do; the checkpoint gives them back.
-                slotCount -= 1
+                isGrowthRefused = true
+                retryGrowth()
                 onSegmentChange()
-                if !staged.isEmpty { clock.after(milliseconds: 200) { [self] in endOfBatch() } }
             case .failure(let errno): onError(errno)
             }
+        }
+    }
+    private func retryGrowth() {
+        clock.after(milliseconds: 1000) { [weak self] in
+            guard let self, !isDead else { return }
+            isGrowthRefused = false
+            if free.count < 2 { grow() }
         }
     }
 
@@ -266,7 +308,8 @@ final class Journal {
         while segments.count > 1, segments[1].firstLsn <= lsn, !segments[0].isUnsynced {
             free.append(segments.removeFirst().slot)
         }
-        if !staged.isEmpty { endOfBatch() }
+        endOfBatch()
+        onRoom()
     }
 
     // MARK: Syncing

@@ -21,8 +21,10 @@ package final class ObjectStore {
     /// Where an error goes while the store is being opened.
     var onOpenFailure: ((StoreError) -> Void)?
     private(set) var isDead = false
-    /// An object file could not grow: writes are refused until a retry succeeds.
-    var isFull = false
+    /// What found no space on the disk.
+    var shortages: Shortages = []
+    /// Writes that need space are refused until what found none succeeds.
+    var isFull: Bool { !shortages.isEmpty }
 
     // Headers in memory.
     var sheets: [FileKey: Sheet] = [:]
@@ -36,15 +38,17 @@ package final class ObjectStore {
     var mutations: UInt64 = 0
 
     // Operations that wait, by object; the first of a queue is running.
-    var queues: [ObjectId: Deque<QueuedOperation>] = [:]
+    var queues: [ObjectId: ObjectQueue] = [:]
     var nextTicket: UInt64 = 0
     /// Tickets of operations that were accepted and are not in the journal yet, ascending.
     var unstaged: [UInt64] = []
     var flushWaiters = Deque<(ticket: UInt64, completion: StoreCompletion)>()
 
     var deferred: [() -> Void] = []
-    /// Completions of writes held back because memory or journal are short.
-    var withheld = Deque<StoreCompletion>()
+    /// What waits for room in journal or memory, in order; and what may use the journal's last segments.
+    var roomWaiters = Deque<RoomWaiter>()
+    var reserveWaiters = Deque<RoomWaiter>()
+    var isGivingRoom = false
 
     // Applying.
     var overlaySheets: [FileKey: Sheet] = [:]
@@ -61,6 +65,8 @@ package final class ObjectStore {
     // Checkpoints.
     var checkpoint: CheckpointRun?
     var lastCheckpoint: UInt32 = 0
+    /// The highest number that any header may carry: a checkpoint that failed leaves headers with its own.
+    var highestStamp: UInt32 = 0
     /// Where a replay starts by the newest image, and by the one before.
     var startLsn: UInt64 = 1
     var previousStartLsn: UInt64 = 1
@@ -147,39 +153,27 @@ package final class ObjectStore {
         isOpen = false
         var waiting: [StoreCompletion] = journal?.die() ?? []
         waiting += flushWaiters.map(\.completion)
-        waiting += withheld
         waiting += checkpointWaiters
         var operations: [QueuedOperation] = []
-        for object in queues.keys.sorted() { operations += queues[object]! }
+        for object in queues.keys.sorted() { operations += queues[object]!.operations }
         flushWaiters = []
-        withheld = []
+        roomWaiters = []
+        reserveWaiters = []
         checkpointWaiters = []
         queues = [:]
         let loaders = loading.keys.sorted().flatMap { loading[$0]! }
         loading = [:]
         later {
             for completion in waiting { completion(.failure(.dead)) }
-            for operation in operations { operation.fail() }
+            for operation in operations { operation.fail(.dead) }
             for loader in loaders { loader() }
         }
-    }
-
-    /// Gives a completion of a write on, unless memory or journal are short: then it waits.
-    func acknowledge(_ completion: @escaping StoreCompletion) {
-        if isShort { withheld.append(completion) } else { completion(.success(())) }
-    }
-    private var isShort: Bool {
-        !isFull && (overlayBytes > configuration.memoryLimitBytes || journal.availableSegments <= 1)
-    }
-    func releaseWithheld() {
-        while !isDead, !isShort, let completion = withheld.popFirst() { completion(.success(())) }
     }
 
     // MARK: Index
 
     package func entry(_ object: ObjectId) -> CopyEntry? {
-        guard let entry = index[object] else { return nil }
-        return CopyEntry(object: object, entry, trust: index.trustGeneration)
+        index[object].map { CopyEntry(object: object, $0, trust: index.trustGeneration) }
     }
     /// Ascending.
     package func objects(of volume: VolumeId) -> [CopyEntry] {

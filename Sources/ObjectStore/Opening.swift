@@ -3,7 +3,8 @@
 import Model
 
 extension ObjectStore {
-    private static let firstSegments: UInt64 = 2
+    /// Made at once, because a full disk must not keep the journal from turning.
+    private static let firstSegments: UInt64 = 4
 
     /// Makes an empty store: the first journal segments, two empty index images, and at last the superblock.
     package static func format(
@@ -14,6 +15,16 @@ extension ObjectStore {
         var steps: [DiskOperation] = []
         for slot in 0..<firstSegments {
             steps.append(.createWritten(.journal(slot), size: UInt64(configuration.journalSegmentBytes)))
+            let page = Buffer(capacity: SegmentHeader.bytes)
+            SegmentHeader(
+                store: identity.storeId.rawValue, sequence: 0, firstLsn: 0,
+                size: UInt64(configuration.journalSegmentBytes)
+            ).encode(to: page.bytes)
+            steps.append(
+                .append(
+                    FileWrite(
+                        file: .journal(slot), offset: 0, slices: [BufferSlice(page, offset: 0, count: page.capacity)])))
+            steps.append(.sync([.journal(slot)]))
         }
         for checkpoint in [UInt32(0), 1] {
             var builder = IndexImageBuilder(
@@ -88,6 +99,8 @@ final class Opening {
     private var slots: [UInt64] = []
     private var segments: [FoundSegment] = []
     private var headers: [(slot: UInt64, header: SegmentHeader)] = []
+    /// Segments that were made and never used. Others without a header may not be whole: they are made anew.
+    private var prepared: [UInt64] = []
     private var scan = JournalScan([], start: 1)
     private var suspects: [ObjectId] = []
     /// Files that the replay removed; the value says whether they are set aside.
@@ -137,6 +150,7 @@ final class Opening {
                 store.bury()
                 store.advanceCheckpoint()
             }
+            store.journal.onRoom = { [unowned store] in store.giveRoom() }
             store.journal.onSegmentChange = { [unowned store] in if store.isOpen { store.checkpointIfNeeded() } }
             readImage(0)
         }
@@ -199,7 +213,7 @@ final class Opening {
             if case .success(.bytes(let n)) = result { count = n }
             if var header = SegmentHeader.decode(buffer.bytes, available: count), header.store == store.storeId {
                 header.size = min(header.size, store.superblock.segmentBytes)
-                headers.append((slots[at], header))
+                if header.sequence == 0 { prepared.append(slots[at]) } else { headers.append((slots[at], header)) }
             } else if count > SegmentHeader.bytes + Record.headerBytes {
                 // The page is damaged, or of a segment that was just begun: the first record says the same.
                 let bytes = UnsafeRawPointer(buffer.bytes + SegmentHeader.bytes)
@@ -337,11 +351,9 @@ final class Opening {
         for found in scan.chain where found.record.isElsewhere {
             shadows[found.key, default: []].append((found.lsn, found.dataBlocks))
         }
-        let named = Set(headers.map(\.slot))
-        free += slots.filter { !named.contains($0) }
+        free += prepared
         store.journal.resume(
-            segments: kept, free: free.sorted(), slotCount: (slots.max() ?? 0) + 1,
-            nextSequence: highestSequence + 1, nextLsn: scan.end)
+            segments: kept, free: free.sorted(), nextSequence: highestSequence + 1, nextLsn: scan.end)
         replay(0)
     }
 
@@ -635,9 +647,20 @@ final class Opening {
         }
         store.superblock.lastBootId = boot
         store.superblock.isClean = false
+        writeSuperblock { [self] in go(continues: continues, mustDistrust: mustDistrust) }
+    }
+
+    /// Also on a full disk, if the journal has a segment to spare.
+    private func writeSuperblock(_ then: @escaping () -> Void) {
         disk.submit(.replace(.superblock, contents: store.superblock.encode())) { [self] result in
-            if case .failure(let errno) = result { return fail(.io(errno)) }
-            go(continues: continues, mustDistrust: mustDistrust)
+            switch result {
+            case .success: then()
+            case .failure(.noSpace):
+                store.yieldSpace { [self] hasYielded in
+                    if hasYielded { writeSuperblock(then) } else { fail(.full) }
+                }
+            case .failure(let errno): fail(.io(errno))
+            }
         }
     }
 
@@ -654,7 +677,7 @@ final class Opening {
         if mustDistrust { store.distrustAll { _ in } }
         if !damage.isEmpty { store.startCheckpoint() }
         store.checkpointIfNeeded()
-        store.barrier { [self] result in
+        store.stagedBarrier { [self] result in
             guard !isDone else { return }
             isDone = true
             store.onOpenFailure = nil

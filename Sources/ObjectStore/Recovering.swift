@@ -2,10 +2,16 @@
 import Model
 
 extension ObjectStore {
-    /// Runs `body` in the object's order; at once if nothing waits.
-    func inOrder(_ object: ObjectId, fail: @escaping StoreCompletion, body: @escaping () -> Void) {
-        if queues.isEmpty || queues[object] == nil { return body() }
-        perform(object, files: { [] }, fail: fail) {
+    /// Queues what concerns no object: volume 0 is no volume.
+    private static let storeItself = ObjectId(rawValue: 0)
+
+    /// Runs `body` in the object's order when there is room for its records; at once if nothing waits.
+    func inOrder(
+        _ object: ObjectId, _ need: RoomNeed = .record, version: UInt64 = 0, fail: @escaping StoreCompletion,
+        body: @escaping () -> Void
+    ) {
+        if queues.isEmpty || queues[object] == nil, hasRoom(need) { return body() }
+        perform(object, need: need, version: version, files: { [] }, fail: fail) {
             body()
             return false
         }
@@ -18,7 +24,10 @@ extension ObjectStore {
         completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        perform(object, generation, version: 0, fail: { _ in }) { [self] sheet in
+        let need = RoomNeed(
+            kind: .record, bytes: Record.headerBytes + Record.tableBytes(.begin, first: 0, count: 0))
+        perform(object, generation, need: need, version: base.rawValue, fail: completion) { [self] sheet in
+            enter(sheet, version: 0)
             let entry = index.entry(object)
             entry.version = base.rawValue
             index.setState(entry, .syncing)
@@ -35,7 +44,7 @@ extension ObjectStore {
             record.generation = generation.rawValue
             record.file = sheet.key.file
             record.version = base.rawValue
-            journal.stage(
+            let lsn = journal.stage(
                 record,
                 table: { table in
                     for word in 0..<16 {
@@ -46,9 +55,9 @@ extension ObjectStore {
             sheet.applyBegin(blocks)
             sheet.version = base
             changed(sheet, nil)
+            journal.flush(upTo: lsn, completion: completion)
             return false
         }
-        barrier(completion)
     }
 
     /// Fills blocks with recovered data that has no version of its own. `held` and `zero` are relative to
@@ -63,7 +72,7 @@ extension ObjectStore {
         guard !isFull else { return fail(completion, .full) }
         let range = BlockRange(first: firstBlock, count: blockCount)
         precondition(payload == nil || payload!.blockCount == blockCount)
-        perform(object, generation, version: 0, fail: completion) { [self] sheet in
+        perform(object, generation, need: .data(.fill, range), version: 0, fail: completion) { [self] sheet in
             var actions = [FillAction](repeating: .none, count: blockCount)
             for block in 0..<blockCount where !onlyPending || sheet.pending[firstBlock + block] {
                 actions[block] = !held[block] ? .drop : zero[block] || payload == nil ? .zero : .data
@@ -85,17 +94,19 @@ extension ObjectStore {
         _ completion: @escaping StoreCompletion
     ) -> Bool {
         guard actions.contains(where: { $0 != .none }) else {
+            if index.generation(sheet.key) == nil { sheets[sheet.key] = nil }
             later { completion(.success(())) }
             return false
-        }
-        let completion: StoreCompletion = { [self] result in
-            if case .success = result { acknowledge(completion) } else { completion(result) }
         }
         if let payload, payload.byteCount >= configuration.directWriteBytes, isFresh(range, sheet),
             actions.allSatisfy({ $0 == .data })
         {
-            putDirect(sheet, range.first, payload) { [self] elsewhere in
-                stageFill(sheet, range, actions, payload, versions, elsewhere: elsewhere, completion)
+            putDirect(sheet, .fill, range, payload) { [self] result in
+                switch result {
+                case .success(let elsewhere):
+                    stageFill(sheet, range, actions, payload, versions, elsewhere: elsewhere, completion)
+                case .failure(let error): completion(.failure(error))
+                }
                 finish(sheet.key.object)
             }
             return true
@@ -145,6 +156,7 @@ extension ObjectStore {
                         as: UInt64.self)
                 }
             }, completion: completion)
+        enter(sheet, version: 0)
         for block in 0..<range.count {
             let at = range.first + block
             switch actions[block] {
@@ -173,23 +185,23 @@ extension ObjectStore {
         object: ObjectId, _ state: CopyState, durable: Bool, completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        inOrder(object, fail: durable ? { _ in } : completion) { [self] in
+        inOrder(object, fail: completion) { [self] in
             let trust = index.trustGeneration
             index.setState(index.entry(object), state, trust: state == .complete ? trust : nil)
             var record = Record()
             record.type = .state
             record.object = object.rawValue
             record.argument = UInt64(state.rawValue) | (state == .complete ? UInt64(trust) << 32 : 0)
-            journal.stage(record, completion: durable ? nil : completion)
+            let lsn = journal.stage(record, completion: durable ? nil : completion)
+            if durable { journal.flush(upTo: lsn, completion: completion) }
         }
-        if durable { barrier(completion) }
         checkpointIfNeeded()
     }
 
     /// Sets the copy's version without a write, making an entry for an absent object.
     package func setVersion(object: ObjectId, _ version: Version, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        inOrder(object, fail: completion) { [self] in
+        inOrder(object, version: version.rawValue, fail: completion) { [self] in
             index.entry(object).version = version.rawValue
             var record = Record()
             record.type = .version
@@ -204,12 +216,14 @@ extension ObjectStore {
     package func fence(volume: VolumeId, term: Term, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
         if term.rawValue > index.terms[volume.rawValue] ?? 0 {
-            index.terms[volume.rawValue] = term.rawValue
-            var record = Record()
-            record.type = .fence
-            record.object = ObjectId(volume, 0).rawValue
-            record.argument = UInt64(term.rawValue)
-            journal.stage(record, completion: nil)
+            inOrder(ObjectStore.storeItself, fail: { _ in }) { [self] in
+                index.terms[volume.rawValue] = max(term.rawValue, index.terms[volume.rawValue] ?? 0)
+                var record = Record()
+                record.type = .fence
+                record.object = ObjectId(volume, 0).rawValue
+                record.argument = UInt64(term.rawValue)
+                journal.stage(record, completion: nil)
+            }
             checkpointIfNeeded()
         }
         barrier(completion)
@@ -218,11 +232,13 @@ extension ObjectStore {
     /// Every copy that is here now counts as not verified until `setState(.complete)`. Durable when it completes.
     package func distrustAll(completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        index.raiseTrust(to: index.trustGeneration + 1)
-        var record = Record()
-        record.type = .distrust
-        record.argument = UInt64(index.trustGeneration)
-        journal.stage(record, completion: nil)
+        inOrder(ObjectStore.storeItself, fail: { _ in }) { [self] in
+            index.raiseTrust(to: index.trustGeneration + 1)
+            var record = Record()
+            record.type = .distrust
+            record.argument = UInt64(index.trustGeneration)
+            journal.stage(record, completion: nil)
+        }
         barrier(completion)
         checkpointIfNeeded()
     }

@@ -6,7 +6,7 @@ extension ObjectStore {
     /// Removes `generations`, or the whole copy with its entry. What is not there is no error.
     package func remove(object: ObjectId, generations: [Generation]?, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        inOrder(object, fail: completion) { [self] in
+        inOrder(object, roomToRemove(object), fail: completion) { [self] in
             guard let entry = index[object] else { return later { completion(.success(())) } }
             if let generations {
                 let files = entry.generations.filter { generations.contains(Generation($0.generation)) }.map(\.file)
@@ -19,6 +19,11 @@ extension ObjectStore {
             }
         }
         checkpointIfNeeded()
+    }
+
+    /// One record for each file, and some for files that earlier operations on the object still make.
+    private func roomToRemove(_ object: ObjectId) -> RoomNeed {
+        .records((index[object]?.generations.count ?? 0) + (queues[object]?.operations.count ?? 0) + 1)
     }
 
     private func stageRemoval(
@@ -48,7 +53,7 @@ extension ObjectStore {
         // Its headers and blocks must be in the files before those are moved.
         let seal: StoreCompletion = { [self] result in
             guard case .success = result else { return completion(result) }
-            inOrder(object, fail: completion) { [self] in
+            inOrder(object, roomToRemove(object), fail: completion) { [self] in
                 guard let entry = index.remove(object) else { return later { completion(.success(())) } }
                 stageRemoval(object, entry.generations.map(\.file), isWhole: true, isQuarantine: true, nil)
                 barrier(completion)
@@ -74,7 +79,7 @@ extension ObjectStore {
             guard let entry = index[object] else { return [] }
             return [from, into].compactMap { entry.file(of: $0) }
         }
-        perform(object, files: files, fail: completion) { [self] in
+        perform(object, need: .record, files: files, fail: completion) { [self] in
             guard let entry = index[object], let lower = entry.file(of: from),
                 let below = sheets[FileKey(object: object, file: lower)]
             else {
@@ -92,14 +97,15 @@ extension ObjectStore {
                 guard !isDead else { return }
                 unpin(below)
                 unpin(above)
-                guard case .success = result else { return completion(result) }
-                if index.generation(below.key) != nil {
+                guard case .success = result else {
+                    completion(result)
+                    return finish(object)
+                }
+                whenRoom(.record) { [self] _ in
                     index.removeFile(below.key)
                     stageRemoval(object, [lower], isWhole: false, isQuarantine: false, completion)
-                } else {
-                    later { completion(.success(())) }
+                    finish(object)
                 }
-                finish(object)
             }
             return true
         }
@@ -121,14 +127,15 @@ extension ObjectStore {
         markDirty(sheet)
     }
 
-    private static let mergeBlocks = 64
+    /// Blocks that are moved at once: few enough for a small segment.
+    private var mergeBlocks: Int { min(64, journal.maximumRecordBytes / 2 / chunkSize * blocksPerChunk) }
 
-    /// Moves 64 blocks, then the next 64.
+    /// Moves some blocks, then the next ones.
     private func move(_ below: Sheet, _ above: Sheet, _ first: Int, _ done: @escaping StoreCompletion) {
         if isDead { return done(.failure(.dead)) }
         guard first < blocksPerObject else { return done(.success(())) }
         let object = below.key.object
-        let range = BlockRange(first: first, count: ObjectStore.mergeBlocks)
+        let range = BlockRange(first: first, count: min(mergeBlocks, blocksPerObject - first))
         var actions = [FillAction](repeating: .none, count: range.count)
         for block in 0..<range.count where !above.held[first + block] && !above.pending[first + block] {
             if below.isDamaged || below.pending[first + block] {
@@ -139,9 +146,9 @@ extension ObjectStore {
         }
         let next: StoreCompletion = { [self] result in
             guard case .success = result else { return done(result) }
-            move(below, above, first + ObjectStore.mergeBlocks, done)
+            move(below, above, range.end, done)
         }
-        guard actions.contains(where: { $0 != .none }) else { return move(below, above, first + range.count, done) }
+        guard actions.contains(where: { $0 != .none }) else { return move(below, above, range.end, done) }
         if !actions.contains(.data) { return carry(above, below, range, actions, nil, next) }
         let buffer = pool.buffer(range.byteCount)
         let generation = below.generation
@@ -168,11 +175,19 @@ extension ObjectStore {
             above.chunkVersions[chunk] == 0 ? below.chunkVersions[chunk] : above.chunkVersions[chunk]
         }
         if let payload, isFresh(range, above), actions.allSatisfy({ $0 == .data }) {
-            putDirect(above, range.first, payload) { [self] elsewhere in
-                stageFill(above, range, actions, payload, versions, elsewhere: elsewhere, next)
+            if isFull { return next(.failure(.full)) }
+            putDirect(above, .fill, range, payload) { [self] result in
+                switch result {
+                case .success(let elsewhere):
+                    stageFill(above, range, actions, payload, versions, elsewhere: elsewhere, next)
+                case .failure(let error): next(.failure(error))
+                }
             }
         } else {
-            stageFill(above, range, actions, payload, versions, elsewhere: false, next)
+            whenRoom(.data(.fill, range)) { [self] result in
+                guard case .success = result else { return next(result) }
+                stageFill(above, range, actions, payload, versions, elsewhere: false, next)
+            }
         }
     }
 }

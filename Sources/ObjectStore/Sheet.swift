@@ -163,7 +163,8 @@ final class Sheet {
         }
         guard get(0, UInt64.self) == magic, get(8, UInt32.self) == storeFormatVersion,
             get(16, UInt64.self) == key.object.rawValue, get(24, UInt32.self) == key.file,
-            get(5048, UInt64.self) == store, get(8188, UInt32.self) == crc32c(bytes, count: 8188)
+            get(5048, UInt64.self) == store, get(28, UInt32.self) <= IndexImage.highestCheckpoint,
+            get(8188, UInt32.self) == crc32c(bytes, count: 8188)
         else { return nil }
         return SlotFacts(
             stamp: get(28), generation: get(12), state: get(40), version: get(32), copyVersion: get(5040))

@@ -5,37 +5,49 @@ import Model
 /// An operation on one object that waits for its headers, or for an earlier operation on the object.
 struct QueuedOperation {
     let ticket: UInt64
+    let need: RoomNeed
     /// The files whose headers it needs, as the index is when it runs.
     let files: () -> [UInt32]
+    /// Brings data, but needs no space on the disk: it is let in when the disk is full.
+    let isOverwrite: () -> Bool
     /// True: the operation goes on after its return, and `finish` will be called.
     let body: () -> Bool
-    let fail: () -> Void
+    let fail: (StoreError) -> Void
+}
+
+/// The operations on one object that were accepted and are not staged.
+struct ObjectQueue {
+    var operations: Deque<QueuedOperation> = []
+    /// The version that the last of them gives to the copy; the index shows it when it is staged.
+    var version: UInt64 = 0
 }
 
 extension ObjectStore {
     // MARK: Order of operations on an object
 
-    /// Runs `body` when all earlier operations on `object` are in the journal and the headers of `files` are in
-    /// memory: at once if they are.
+    /// Runs `body` when all earlier operations on `object` are in the journal, the headers of `files` are in memory,
+    /// and there is room: at once if so. `version`: the copy's when this is done.
     func perform(
-        _ object: ObjectId, files: @escaping () -> [UInt32], fail: @escaping StoreCompletion,
-        body: @escaping () -> Bool
+        _ object: ObjectId, need: RoomNeed, version: UInt64 = 0, files: @escaping () -> [UInt32],
+        isOverwrite: @escaping () -> Bool = { false }, fail: @escaping StoreCompletion, body: @escaping () -> Bool
     ) {
         let ticket = nextTicket
         nextTicket += 1
         unstaged.append(ticket)
-        let operation = QueuedOperation(ticket: ticket, files: files, body: body) { fail(.failure(.dead)) }
-        if queues[object] != nil {
-            queues[object]!.append(operation)
-        } else {
-            queues[object] = [operation]
-            advance(object)
-        }
+        let operation = QueuedOperation(
+            ticket: ticket, need: need, files: files, isOverwrite: isOverwrite, body: body
+        ) { fail(.failure($0)) }
+        let isFirst = queues[object] == nil
+        queues[object, default: ObjectQueue()].operations.append(operation)
+        if version > 0 { queues[object]!.version = version }
+        if isFirst { advance(object) }
     }
 
     /// Runs the first operation of the object's queue, and those after it while they need not wait.
-    private func advance(_ object: ObjectId) {
-        while !isDead, let operation = queues[object]?.first {
+    /// `hasWaited`: there is room for the first one, whose turn it is.
+    private func advance(_ object: ObjectId, hasWaited: Bool = false) {
+        var hasWaited = hasWaited
+        while !isDead, let operation = queues[object]?.operations.first {
             for file in operation.files() {
                 let key = FileKey(object: object, file: file)
                 // A file that is no longer listed was removed after this operation had been accepted.
@@ -43,6 +55,23 @@ extension ObjectStore {
                     return load(key) { [self] in if !isDead { advance(object) } }
                 }
             }
+            if !hasWaited, !hasRoom(operation.need) || isFull {
+                var refusal: Shortages = operation.need.kind == .data ? .any : []
+                if isFull, !refusal.isEmpty, operation.isOverwrite() { refusal = [.checkpoint] }
+                let isRoom = hasRoom(operation.need)
+                if !refusal.isDisjoint(with: shortages), !isRoom || refusal == .any {
+                    finishFirst(object)
+                    later { operation.fail(.full) }
+                    continue
+                }
+                if !isRoom {
+                    return wait(
+                        RoomWaiter(need: operation.need, refusal: refusal) { [self] result in
+                            if case .success = result { advance(object, hasWaited: true) } else { advance(object) }
+                        })
+                }
+            }
+            hasWaited = false
             if operation.body() { return }
             finishFirst(object)
         }
@@ -54,8 +83,8 @@ extension ObjectStore {
         advance(object)
     }
     private func finishFirst(_ object: ObjectId) {
-        guard let operation = queues[object]?.popFirst() else { return }
-        if queues[object]!.isEmpty { queues[object] = nil }
+        guard let operation = queues[object]?.operations.popFirst() else { return }
+        if queues[object]!.operations.isEmpty { queues[object] = nil }
         staged(operation.ticket)
     }
 
@@ -136,6 +165,7 @@ extension ObjectStore {
                 let facts = Sheet.facts(buffer.bytes + slot * Sheet.slotBytes, key: sheet.key, store: storeId),
                 facts.stamp >= item.stamp
             else { continue }
+            highestStamp = max(highestStamp, facts.stamp)
             if best == nil || facts.stamp > best!.stamp { best = (slot, facts.stamp) }
             // A higher stamp is of a checkpoint that never ended: perhaps only in the page cache of a killed process.
             // The index takes a stamp over when its header is synced, which is before the checkpoint has ended.

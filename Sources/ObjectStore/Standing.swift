@@ -9,12 +9,15 @@ package struct CopyStanding: Sendable {
 }
 
 extension ObjectStore {
+    /// With everything that was accepted.
     package func standing(_ object: ObjectId) -> CopyStanding {
+        var version: UInt64 = 0
+        if !queues.isEmpty, let queue = queues[object] { version = queue.version }
         guard let entry = index[object] else {
-            return CopyStanding(version: .zero, state: .complete, isVerified: true)
+            return CopyStanding(version: Version(rawValue: version), state: .complete, isVerified: true)
         }
         return CopyStanding(
-            version: Version(rawValue: entry.version), state: entry.state,
+            version: Version(rawValue: max(version, entry.version)), state: entry.state,
             isVerified: entry.trust == index.trustGeneration)
     }
     /// Copies in the index.

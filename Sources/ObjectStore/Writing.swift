@@ -2,45 +2,59 @@
 import Model
 
 extension ObjectStore {
-    /// The file of `generation`, made in the index if there is none; the versions move up at once.
-    func fileForWriting(_ object: ObjectId, _ generation: Generation, version: UInt64) -> UInt32 {
-        let entry = index.entry(object)
-        if version > entry.version { entry.version = version }
-        if let at = entry.generations.firstIndex(where: { $0.generation == generation.rawValue }) {
-            if version > entry.generations[at].version { entry.generations[at].version = version }
-            return entry.generations[at].file
+    /// The sheet of `generation` to write to; a new one where there is none, which the index learns of when a record
+    /// is staged. Its header must be in memory if there is one.
+    func sheetForWriting(_ object: ObjectId, _ generation: Generation) -> Sheet {
+        if let file = index[object]?.file(of: generation) { return sheet(FileKey(object: object, file: file))! }
+        let key = FileKey(object: object, file: freeFileNumber(object, generation))
+        // One that was made and not written to yet.
+        if let sheet = sheets[key] {
+            sheet.generation = generation
+            return sheet
         }
-        let file = freeFileNumber(object, generation)
-        entry.generations.insert(IndexGeneration(generation: generation.rawValue, file: file, version: version))
-        return file
+        let sheet = Sheet(key: key, generation: generation)
+        sheets[key] = sheet
+        return sheet
     }
     /// A number that neither another generation of the copy nor a file on its way out uses.
     private func freeFileNumber(_ object: ObjectId, _ generation: Generation) -> UInt32 {
         func isTaken(_ file: UInt32) -> Bool {
-            index.generation(FileKey(object: object, file: file)) != nil
-                || sheets[FileKey(object: object, file: file)] != nil
-                || graves.contains { $0.key.object == object && $0.key.file == file }
+            let key = FileKey(object: object, file: file)
+            return index.generation(key) != nil || graves.contains { $0.key == key }
         }
         if !isTaken(generation.rawValue) { return generation.rawValue }
         var file: UInt32 = 1 << 31
         while isTaken(file) { file += 1 }
         return file
     }
+    /// Tells the index of a change of `sheet` that is staged now. Versions only rise.
+    func enter(_ sheet: Sheet, version: UInt64) {
+        let entry = index.entry(sheet.key.object)
+        if version > entry.version { entry.version = version }
+        if let at = entry.generations.position(ofFile: sheet.key.file) {
+            if version > entry.generations[at].version { entry.generations[at].version = version }
+        } else {
+            entry.generations.insert(
+                IndexGeneration(generation: sheet.generation.rawValue, file: sheet.key.file, version: version))
+        }
+    }
 
     /// Writes whole blocks. Completes when the record is in the journal (not yet durable).
-    /// Errors: `full` (nothing was changed), `dead`.
+    /// Errors: `full` (nothing was changed; an overwrite of blocks with data goes on), `dead`.
     package func write(_ write: ObjectWrite, completion: @escaping StoreCompletion) {
         guard isOpen else { return fail(completion, .dead) }
-        guard !isFull else { return fail(completion, .full) }
+        guard !isFull || holdsAll(write.object, write.generation, write.blocks) else { return fail(completion, .full) }
         counters.writes += 1
         counters.writtenBytes += UInt64(write.payload.byteCount)
-        if let sheet = readySheet(write.object, write.generation, version: write.version.rawValue),
-            !isDirect(write, sheet)
-        {
+        let need = RoomNeed.data(.write, write.blocks)
+        if let sheet = readySheet(write.object, write.generation, need), !isDirect(write, sheet) {
             stageWrite(write, sheet, elsewhere: false, completion)
             return
         }
-        perform(write.object, write.generation, version: write.version.rawValue, fail: completion) { [self] sheet in
+        perform(
+            write.object, write.generation, need: need, version: write.version.rawValue,
+            isOverwrite: { [self] in holdsAll(write.object, write.generation, write.blocks) }, fail: completion
+        ) { [self] sheet in
             if isDirect(write, sheet) {
                 writeDirect(write, sheet, completion)
                 return true
@@ -50,24 +64,21 @@ extension ObjectStore {
         }
     }
 
-    /// The sheet to write to, when nothing waits for the object and the header is there.
-    private func readySheet(_ object: ObjectId, _ generation: Generation, version: UInt64) -> Sheet? {
-        guard queues.isEmpty || queues[object] == nil else { return nil }
-        return sheet(FileKey(object: object, file: fileForWriting(object, generation, version: version)))
+    /// The sheet to write to, when nothing waits for the object, the header is there, and there is room.
+    private func readySheet(_ object: ObjectId, _ generation: Generation, _ need: RoomNeed) -> Sheet? {
+        guard queues.isEmpty || queues[object] == nil, hasRoom(need) else { return nil }
+        guard let file = index[object]?.file(of: generation) else { return sheetForWriting(object, generation) }
+        return sheet(FileKey(object: object, file: file))
     }
-    /// Runs `body` in the object's order with the sheet of `generation`, which is made if there is none. The version
-    /// moves up at once; which file it is shows only when the operation runs, for a removal may be before it.
+    /// Runs `body` in the object's order with the sheet of `generation`, which is made if there is none.
     func perform(
-        _ object: ObjectId, _ generation: Generation, version: UInt64, fail: @escaping StoreCompletion,
+        _ object: ObjectId, _ generation: Generation, need: RoomNeed, version: UInt64,
+        isOverwrite: @escaping () -> Bool = { false }, fail: @escaping StoreCompletion,
         body: @escaping (Sheet) -> Bool
     ) {
-        if version > 0 {
-            let entry = index.entry(object)
-            entry.version = max(entry.version, version)
-        }
-        let files = { [self] in [fileForWriting(object, generation, version: version)] }
-        perform(object, files: files, fail: fail) { [self] in
-            body(sheet(FileKey(object: object, file: fileForWriting(object, generation, version: version)))!)
+        let files = { [self] in index[object]?.file(of: generation).map { [$0] } ?? [] }
+        perform(object, need: need, version: version, files: files, isOverwrite: isOverwrite, fail: fail) { [self] in
+            body(sheetForWriting(object, generation))
         }
     }
 
@@ -87,20 +98,24 @@ extension ObjectStore {
 
     private func writeDirect(_ write: ObjectWrite, _ sheet: Sheet, _ completion: @escaping StoreCompletion) {
         counters.directWrites += 1
-        putDirect(sheet, write.firstBlock, write.payload) { [self] elsewhere in
-            stageWrite(write, sheet, elsewhere: elsewhere, completion)
+        putDirect(sheet, .write, write.blocks, write.payload) { [self] result in
+            switch result {
+            case .success(let elsewhere): stageWrite(write, sheet, elsewhere: elsewhere, completion)
+            case .failure(let error): completion(.failure(error))
+            }
             finish(write.object)
         }
     }
 
-    /// Writes fresh blocks past the journal; then `next`, with
-    /// false when the disk was full: the journal has room, so this write is kept and the next one is refused.
+    /// Writes fresh blocks past the journal, and waits until it has room for their record; then `next`, with false when
+    /// the disk was full: this write is kept in the journal, if that has room, and the next one is refused.
     func putDirect(
-        _ sheet: Sheet, _ firstBlock: Int, _ payload: Payload, next: @escaping (Bool) -> Void
+        _ sheet: Sheet, _ type: RecordType, _ blocks: BlockRange, _ payload: Payload,
+        next: @escaping (Result<Bool, StoreError>) -> Void
     ) {
         pin(sheet)
         let data = FileWrite(
-            file: sheet.key.storeFile, offset: UInt64(Sheet.dataOffset + firstBlock * blockSize),
+            file: sheet.key.storeFile, offset: UInt64(Sheet.dataOffset + blocks.byteOffset),
             slices: [
                 BufferSlice(payload.buffer, offset: payload.firstBlock * blockSize, count: payload.byteCount)
             ])
@@ -110,14 +125,15 @@ extension ObjectStore {
             var elsewhere = true
             if case .failure(let errno) = result {
                 guard errno == .noSpace else { return die(.io(errno)) }
-                isFull = true
                 elsewhere = false
-                applyLater()
+                becomeFull(.direct)
             }
             unsyncedFiles.insert(sheet.key)
-            if elsewhere { journal.syncFirst(sheet.key.storeFile) }
-            unpin(sheet)
-            next(elsewhere)
+            whenRoom(.data(type, blocks), refusal: .checkpoint) { [self] result in
+                if case .success = result, elsewhere { journal.syncFirst(sheet.key.storeFile) }
+                next(result.map { elsewhere })
+                unpin(sheet)
+            }
         }
     }
 
@@ -143,10 +159,8 @@ extension ObjectStore {
                 for block in 0..<payload.blockCount {
                     table.storeBytes(of: payload.checksum(block).littleEndian, toByteOffset: block * 4, as: UInt32.self)
                 }
-            }
-        ) { [self] result in
-            if case .success = result { acknowledge(completion) } else { completion(result) }
-        }
+            }, completion: completion)
+        enter(sheet, version: write.version.rawValue)
         sheet.applyWrite(
             first: write.firstBlock, count: payload.blockCount, version: write.version.rawValue,
             checksum: payload.checksum)
@@ -167,11 +181,11 @@ extension ObjectStore {
         completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        if let sheet = readySheet(object, generation, version: version.rawValue) {
+        if let sheet = readySheet(object, generation, .discard) {
             stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return
         }
-        perform(object, generation, version: version.rawValue, fail: completion) { [self] sheet in
+        perform(object, generation, need: .discard, version: version.rawValue, fail: completion) { [self] sheet in
             stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return false
         }
@@ -190,6 +204,7 @@ extension ObjectStore {
         record.first = blocks.first
         record.count = blocks.count
         let lsn = journal.stage(record, completion: completion)
+        enter(sheet, version: version)
         sheet.lastDropLsn = lsn
         for block in blocks.indices where sheet.hasData(block) || sheet.overlay[block] != nil {
             cover(sheet, block, OverlayBlock(buffer: nil, offset: 0, lsn: lsn))
@@ -206,7 +221,13 @@ extension ObjectStore {
     func barrier(_ completion: @escaping StoreCompletion) {
         if !unstaged.isEmpty {
             flushWaiters.append((nextTicket, completion))
-        } else if journal.nextLsn - 1 <= journal.durableLsn {
+        } else {
+            stagedBarrier(completion)
+        }
+    }
+    /// Everything staged is durable when it completes.
+    func stagedBarrier(_ completion: @escaping StoreCompletion) {
+        if journal.nextLsn - 1 <= journal.durableLsn {
             later { completion(.success(())) }
         } else {
             journal.flush(upTo: journal.nextLsn - 1, completion: completion)

@@ -147,10 +147,17 @@ final class ObjectSync {
                 for chunk in 0..<chunksPerObject {
                     let blocks = BlockRange.chunk(chunk)
                     let (mine, its) = (ours.chunkVersions[chunk], theirs.chunkVersions[chunk])
-                    if mine != its || theirs.pending.containsAny(blocks) || theirs.corrupt.containsAny(blocks) {
-                        chunks.append(chunk)
+                    let isUnknown = theirs.pending.containsAny(blocks) || theirs.corrupt.containsAny(blocks)
+                    guard mine != its || isUnknown else { continue }
+                    // Where nobody holds anything the versions may differ: merging drops them.
+                    guard isUnknown || ours.held.containsAny(blocks) || theirs.held.containsAny(blocks) else {
+                        continue
                     }
-                    if its > mine, !hasRestarted { return restart() }
+                    chunks.append(chunk)
+                    // A copy that is ahead; or what the source has dropped and a generation below would still show.
+                    var extra = theirs.held
+                    extra.subtract(ours.held)
+                    if its > mine || extra.containsAny(blocks), !hasRestarted { return restart() }
                 }
                 body(chunks, ours)
             }

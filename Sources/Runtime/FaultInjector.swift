@@ -14,6 +14,7 @@ package protocol FaultInjector: AnyObject, Sendable {
 
 /// Faults read from a control file, one a line: `eio-read`, `eio-write`, `eio-sync`, `enospc` (writes and
 /// creations), `drop-syncs`; a store's path after it restricts the line to that store. `#` begins a comment.
+/// Read at the start only, for all stores: `skip-journal-sync`, `apply-early` (negative controls of power loss).
 package final class FaultFile: Sendable {
     private let path: String
     private let lines = Locked<[[Substring]]>([])
@@ -37,6 +38,9 @@ package final class FaultFile: Sendable {
         }.filter { !$0.isEmpty }
         lines.withLock { $0 = parsed }
     }
+
+    /// Whether a line says `name` for all stores. For switches that are read once, at the start.
+    package func says(_ name: String) -> Bool { lines.withLock { $0.contains { $0[0] == name && $0.count == 1 } } }
 
     /// The faults of the store at `path`, as that path is written in the control file.
     package func injector(store path: String) -> any FaultInjector { StoreFaults(self, path) }

@@ -1,4 +1,5 @@
 // sheep-holder: mounts, and keeps the mount's descriptor while the daemon that serves it comes and goes.
+// Called with --notify it is another thing: it writes the daemon's notifications into the kernel.
 // It never reads a request and never decides anything about the files; it detaches from whoever starts it, so that
 // ending the daemon, its terminal or its process group leaves the mount alone. One thread, about 1.5 MB.
 #define _GNU_SOURCE
@@ -39,6 +40,8 @@ static const char usage[] =
     "  --foreground     do not detach\n"
     "  --probe          instead: does MOUNTPOINT answer? 0 yes, 4 nobody has its descriptor, killed by\n"
     "                   SIGALRM after a second when it is kept but nobody serves it\n"
+    "  --notify         instead: writes each message that comes on standard input to the mount's descriptor, which\n"
+    "                   is standard output; ends with its input\n"
     "  --help           this text\n"
     "\n"
     "Returns 0 when the mount is done, 1 when it failed, 2 for wrong arguments, 3 when it is held already.\n"
@@ -166,11 +169,31 @@ static int probe(const char *mountpoint) {
     return 1;
 }
 
+// Each write may wait in the kernel until the daemon, or the one after it, has answered some request.
+static int pass_notifications(void) {
+    char message[4096];  // a header and a name
+    // It ends with its input, not with the daemon's terminal or service.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    close_range(3, ~0U, 0);
+    int null = open("/dev/null", O_WRONLY);
+    dup2(null, 2);
+    close(null);
+    for (;;) {
+        ssize_t length = read(0, message, sizeof message);
+        if (length < 0 && errno == EINTR) continue;
+        if (length <= 0) return 0;
+        if (write(1, message, (size_t)length) < 0 && errno == ENODEV) return 0;
+    }
+}
+
 int main(int count, char **arguments) {
     static const struct option known[] = {
         {"socket", required_argument, NULL, 's'}, {"fsname", required_argument, NULL, 'n'},
         {"foreground", no_argument, NULL, 'f'},   {"help", no_argument, NULL, 'h'},
-        {"probe", no_argument, NULL, 'p'},
+        {"probe", no_argument, NULL, 'p'},        {"notify", no_argument, NULL, 'N'},
         {NULL, 0, NULL, 0},
     };
     // Whoever starts us may have blocked or ignored signals that we live by.
@@ -180,7 +203,7 @@ int main(int count, char **arguments) {
     signal(SIGALRM, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     const char *socket_path = NULL, *fsname = "sheep", *options = "";
-    bool foreground = false, is_probe = false;
+    bool foreground = false, is_probe = false, is_notifier = false;
     report = -1;
     for (int option; (option = getopt_long(count, arguments, "o:", known, NULL)) != -1;) {
         switch (option) {
@@ -189,10 +212,12 @@ int main(int count, char **arguments) {
         case 'o': options = optarg; break;
         case 'f': foreground = true; break;
         case 'p': is_probe = true; break;
+        case 'N': is_notifier = true; break;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
         }
     }
+    if (is_notifier && optind == count) return pass_notifications();
     if (is_probe && optind == count - 1) return probe(arguments[optind]);
     if (optind != count - 1 || !socket_path || socket_path[0] != '/' || strchr(fsname, ',') ||
         strlen(socket_path) >= sizeof((struct sockaddr_un *)0)->sun_path - 8) {

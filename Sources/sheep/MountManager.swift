@@ -151,6 +151,14 @@ final class MountManager: MountAdministration {
             }
         }
         let session = try keeper.makeSession(handler: filesystem, pool: daemon.pool)
+        let keep = session.onNegotiated
+        session.onNegotiated = { [logger = daemon.logger] agreed in
+            keep?(agreed)
+            guard !agreed.capabilities.contains(.resend) else { return }
+            logger.warning(
+                "this kernel cannot send requests again (Linux 6.9 can): if sheep is killed or upgraded, the mount ends with an error"
+            )
+        }
         filesystem.notify = { [unowned session] in session.notifier.send($0) }
         filesystem.keepState = { [logger = daemon.logger] bytes in
             do { try keeper.store(MountManager.stateKey, bytes) } catch {
@@ -191,7 +199,8 @@ final class MountManager: MountAdministration {
     var mounts: [MountReport] {
         served.map {
             MountReport(
-                mountpoint: $0.keeper.mountpoint, subdirectory: $0.options.subdirectory.joined(separator: "/"), options: $0.optionText,
+                mountpoint: $0.keeper.mountpoint, subdirectory: $0.options.subdirectory.joined(separator: "/"),
+                options: $0.optionText,
                 openFiles: $0.filesystem.openFileCount)
         }
     }

@@ -57,6 +57,14 @@ final class StoreOpener {
         // Small enough that a start after a kill replays it within a moment.
         configuration.journalSegmentBytes = 8 << 20
         configuration.journalMaximumSegments = 12
+        // The background sync of what nobody has flushed: long enough that syncs, and the writes to object files that
+        // follow each, cost little per write; a flush starts one at once.
+        configuration.syncDelayMilliseconds = 10
+        configuration.syncDelayBytes = 4 << 20
+        if let faults = daemon.faults {
+            configuration.skipJournalSync = faults.says("skip-journal-sync")
+            configuration.applyBeforeDurable = faults.says("apply-early")
+        }
     }
 
     func open(_ completion: @escaping (Result<OpenedStores, SheepError>) -> Void) {

@@ -148,7 +148,7 @@ final class Bench {
 }
 extension ObjectStore {
     var stateForTests: String {
-        "unstaged \(unstaged.count) queues \(queues.count) waiters \(flushWaiters.count) withheld \(withheld.count) "
+        "unstaged \(unstaged.count) queues \(queues.count) waiters \(flushWaiters.count) roomless \(roomWaiters.count)+\(reserveWaiters.count) "
             + "overlay \(overlaySheets.count) applying \(isApplying) graves \(graves.count) checkpoint "
             + "\(checkpoint.map { "\($0.phase)" } ?? "none") next \(journal.nextLsn) appended \(journal.appendedLsn) "
             + "durable \(journal.durableLsn) available \(journal.availableSegments) start \(startLsn)/\(previousStartLsn)"

@@ -263,6 +263,15 @@ final class TestDisk: Disk, Clock {
         }.sorted { "\($0)" < "\($1)" }
     }
 
+    /// Whether the write goes only where the file has data.
+    func isAllocated(_ write: FileWrite) -> Bool {
+        guard let file = files[write.file] else { return false }
+        let count = write.slices.reduce(0) { $0 + $1.count }
+        return (Int(write.offset) / 4096..<(Int(write.offset) + count) / 4096).allSatisfy {
+            file.cache.pages[$0] != nil
+        }
+    }
+
     // MARK: Ends
 
     /// The process dies: what it had submitted may or may not still happen; the page cache stays.

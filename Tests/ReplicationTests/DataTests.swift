@@ -11,17 +11,17 @@ import Testing
     @Test func writesOfAnyAlignmentReadBack() {
         let world = World(seed: 3)
         let volume = world.volume("v")
-        var model = [UInt8](repeating: 0, count: 16 * MiB)
+        var model = [UInt8](repeating: 0, count: 16 * mebibyte)
         var random = Random(5)
         for stamp in 1...60 {
             let count = 1 + random.below(random.chance(percent: 20) ? 600_000 : 9_000)
-            let base = random.pick([0, 4 * MiB - 5000, 8 * MiB - 300_000])
+            let base = random.pick([0, 4 * mebibyte - 5000, 8 * mebibyte - 300_000])
             let offset = base + random.below(10_000)
             let bytes = world.pattern(UInt8(stamp), count)
             #expect(world.write(volume, offset, bytes) == nil)
             model.replaceSubrange(offset..<offset + count, with: bytes)
         }
-        for base in [0, 4 * MiB - 20_000, 8 * MiB - 310_000] {
+        for base in [0, 4 * mebibyte - 20_000, 8 * mebibyte - 310_000] {
             let count = 333_333
             #expect(world.read(volume, base + 7, count) == Array(model[base + 7..<base + 7 + count]))
         }

@@ -57,7 +57,7 @@ import Testing
         world.expect(clone, 60_000, 100, stamp: 1)
         world.expect(.snapshot(volume, first), 1000, 100_000, stamp: 1)
         world.expect(volume, 50_000, 3000, stamp: 3)
-        world.discard(deep, 0, 16 * MiB)
+        world.discard(deep, 0, 16 * mebibyte)
         world.expect(deep, 0, 200_000, stamp: 0)
         world.expect(clone, 1000, 4000, stamp: 1)
         world.expectAllWell()
@@ -150,18 +150,18 @@ import Testing
     @Test func whatAShrinkCutsOffIsZerosWhenItGrowsAgain() {
         let world = World(seed: 6)
         let parent = world.volume("p")
-        world.write(parent, 0, stamp: 1, 10 * MiB)
+        world.write(parent, 0, stamp: 1, 10 * mebibyte)
         let clone = world.clone(parent, world.snapshot(parent, "s"), "c")
-        world.write(clone, 5 * MiB, stamp: 2, 5000)
+        world.write(clone, 5 * mebibyte, stamp: 2, 5000)
         let before = world.snapshot(clone, "before")
         for volume in [parent, clone] {
-            world.resize(volume, 3 * MiB + 700)
-            world.resize(volume, 16 * MiB)
-            world.expect(volume, 3 * MiB, 700, stamp: 1)
-            world.expect(volume, 3 * MiB + 700, 8 * MiB, stamp: 0)
+            world.resize(volume, 3 * mebibyte + 700)
+            world.resize(volume, 16 * mebibyte)
+            world.expect(volume, 3 * mebibyte, 700, stamp: 1)
+            world.expect(volume, 3 * mebibyte + 700, 8 * mebibyte, stamp: 0)
         }
-        world.expect(.snapshot(clone, before), 5 * MiB, 5000, stamp: 2)
-        world.expect(.snapshot(clone, before), 5 * MiB + 5000, 4 * MiB, stamp: 1)
+        world.expect(.snapshot(clone, before), 5 * mebibyte, 5000, stamp: 2)
+        world.expect(.snapshot(clone, before), 5 * mebibyte + 5000, 4 * mebibyte, stamp: 1)
         world.expectAllWell()
     }
 
@@ -169,19 +169,19 @@ import Testing
         for steps in stride(from: 2, to: 120, by: 9) {
             let world = World(seed: UInt64(steps))
             let volume = world.volume("v")
-            world.write(volume, 0, stamp: 1, 6 * MiB)
+            world.write(volume, 0, stamp: 1, 6 * mebibyte)
             world.snapshot(volume, "s")
-            world.write(volume, 4 * MiB, stamp: 2, MiB)
+            world.write(volume, 4 * mebibyte, stamp: 2, mebibyte)
             world.flush(volume)
             var isDone = false
-            world.node.resize(volume, size: UInt64(MiB + 5000), request: nil) { _ in isDone = true }
+            world.node.resize(volume, size: UInt64(mebibyte + 5000), request: nil) { _ in isDone = true }
             for _ in 0..<steps where !isDone { _ = world.step() }
             if steps % 2 == 0 { world.kill() } else { world.losePower() }
             #expect(world.start() == nil)
-            let isCut = world.catalog.state.volumes[volume]?.size != UInt64(16 * MiB)
-            world.resize(volume, 16 * MiB)
-            world.expect(volume, 0, MiB, stamp: 1)
-            if isCut { world.expect(volume, MiB + 5000, 5 * MiB, stamp: 0) }
+            let isCut = world.catalog.state.volumes[volume]?.size != UInt64(16 * mebibyte)
+            world.resize(volume, 16 * mebibyte)
+            world.expect(volume, 0, mebibyte, stamp: 1)
+            if isCut { world.expect(volume, mebibyte + 5000, 5 * mebibyte, stamp: 0) }
             world.expectAllWell()
         }
     }
@@ -189,36 +189,36 @@ import Testing
     @Test func discardsGiveSpaceBackOrHideWhatLiesBelow() {
         let world = World(seed: 7)
         let volume = world.volume("v")
-        world.write(volume, 0, stamp: 1, 5 * MiB)
-        world.discard(volume, 1000, 4 * MiB)
+        world.write(volume, 0, stamp: 1, 5 * mebibyte)
+        world.discard(volume, 1000, 4 * mebibyte)
         world.expect(volume, 0, 1000, stamp: 1)
-        world.expect(volume, 1000, 4 * MiB, stamp: 0)
-        world.expect(volume, 4 * MiB + 1000, MiB - 1000, stamp: 1)
+        world.expect(volume, 1000, 4 * mebibyte, stamp: 0)
+        world.expect(volume, 4 * mebibyte + 1000, mebibyte - 1000, stamp: 1)
         let blocks = world.node.stores[0].copy.objects.objects(of: volume).reduce(0) { $0 + $1.allocatedBlocks }
-        #expect(blocks <= MiB / blockSize + 2)
+        #expect(blocks <= mebibyte / blockSize + 2)
         let kept = world.snapshot(volume, "s")
-        world.discard(volume, 0, 16 * MiB)
-        world.expect(volume, 0, 5 * MiB, stamp: 0)
-        world.expect(.snapshot(volume, kept), 4 * MiB + 1000, MiB - 1000, stamp: 1)
+        world.discard(volume, 0, 16 * mebibyte)
+        world.expect(volume, 0, 5 * mebibyte, stamp: 0)
+        world.expect(.snapshot(volume, kept), 4 * mebibyte + 1000, mebibyte - 1000, stamp: 1)
         world.expectAllWell()
     }
 
     @Test func aSnapshotsHolesAreThoseOfItsOwnSize() {
         let world = World(seed: 8)
         let parent = world.volume("p")
-        world.write(parent, 6 * MiB, stamp: 1, MiB)
+        world.write(parent, 6 * mebibyte, stamp: 1, mebibyte)
         let clone = world.clone(parent, world.snapshot(parent, "s"), "c")
         let kept = world.snapshot(clone, "before")
-        world.resize(clone, MiB)
+        world.resize(clone, mebibyte)
         var found: Result<UInt64, Errno>?
         world.node.seek(.snapshot(clone, kept), offset: 0, data: true) { found = $0 }
         world.run("seek") { found != nil }
-        #expect(found == .success(UInt64(6 * MiB)))
+        #expect(found == .success(UInt64(6 * mebibyte)))
         // And a discard through a clone of that snapshot reaches what it shows.
         let deep = world.clone(clone, kept, "d")
-        world.expect(deep, 6 * MiB, MiB, stamp: 1)
-        world.discard(deep, 0, 16 * MiB)
-        world.expect(deep, 6 * MiB, MiB, stamp: 0)
+        world.expect(deep, 6 * mebibyte, mebibyte, stamp: 1)
+        world.discard(deep, 0, 16 * mebibyte)
+        world.expect(deep, 6 * mebibyte, mebibyte, stamp: 0)
         world.expectAllWell()
     }
 }

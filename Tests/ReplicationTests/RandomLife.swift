@@ -34,6 +34,7 @@ final class RandomLife {
     private var random: Random
     private var volumes: [Volume] = []
     private var stamp: UInt64 = 0
+    private var operations = 0
     private var names = 0
     /// Counts lives of the process: answers of an earlier one do not count.
     private var life = 0
@@ -67,7 +68,7 @@ final class RandomLife {
     }
     private func addVolume() {
         let name = name()
-        let size = RandomLife.objects * 4 * MiB
+        let size = RandomLife.objects * 4 * mebibyte
         volumes.append(Volume(world.volume(name, size: size), name, size, Layer()))
     }
 
@@ -76,7 +77,7 @@ final class RandomLife {
     func run(steps: Int) {
         for _ in 0..<steps where problems.isEmpty {
             act()
-            for _ in 0..<random.below(30) { _ = world.step() }
+            for _ in 0..<random.pick([0, 0, 0, 1, 2, 3, 5, 10, 30]) { _ = world.step() }
         }
         guard problems.isEmpty else { return }
         settle()
@@ -120,8 +121,9 @@ final class RandomLife {
     // MARK: guests
 
     private func begin(_ volume: Volume, _ sectors: Range<Int>, _ stamp: UInt64) {
+        operations += 1
         for sector in sectors {
-            volume.layer[sector].began(stamp)
+            volume.layer[sector].began(stamp, operation: operations)
             var others = volume.company[sector] ?? [:]
             for key in others.keys { others[key] = true }
             others[stamp] = !others.isEmpty
@@ -230,6 +232,8 @@ final class RandomLife {
     private func flush(_ volume: Volume) {
         guard !volume.isBusy else { return }
         let then = volume.layer.copy()
+        operations += 1
+        let begun = operations
         let snapshots = volume.snapshots.map(\.layer)
         let layer = volume.layer
         let life = life
@@ -240,8 +244,8 @@ final class RandomLife {
             volume.operations -= 1
             note("flushed \(volume.name)")
             if let errno { return problem("flush failed: \(errno)") }
-            layer.flushed(then)
-            for snapshot in snapshots { snapshot.flushed(snapshot.copy()) }
+            layer.flushed(then, before: begun)
+            for snapshot in snapshots { snapshot.flushed(snapshot.copy(), before: begun) }
         }
     }
 
@@ -250,7 +254,33 @@ final class RandomLife {
     /// Waits until nothing of the volume is on its way.
     private func quiesce(_ volume: Volume) {
         world.run("operations of \(volume.name)", seconds: 600) { volume.operations == 0 || !problems.isEmpty }
+        if volume.operations != 0 { describe(volume.id) }
         if volume.operations != 0 { problem("\(volume.operations) operations of \(volume.name) do not end") }
+    }
+    private func describe(_ id: VolumeId) {
+        guard let node = world.node, let volume = node.gateway.volumes[id] else { return }
+        note(
+            "\(id): \(volume.phase) term \(volume.term) fenced \(volume.fenced) gate \(volume.gateHolders) \(volume.gatedWrites.count)"
+        )
+        note(
+            "in flight \(volume.writesInFlight) exceptions \(volume.exceptions) waiters \(node.gateway.mapWaiters.count)"
+        )
+        for (index, object) in volume.objects.sorted(by: { $0.key < $1.key }) {
+            note(
+                "object \(index) \(object.version) \(object.slots.map { ($0.channel.store, $0.status, $0.isMember) })"
+                    + " paused \(object.isPaused) \(object.pausedWrites.count) locks \(object.locks.isEmpty) users \(object.users)"
+                    + " prepared \(object.isPrepared) \(object.lacksMember)")
+            for operation in object.inFlight {
+                note(
+                    "  \(operation.request.version) \(operation.request.blocks) parked \(operation.isParked)"
+                        + " pending \(operation.pending) failed \(operation.failed) complete \(operation.completeCopies)"
+                )
+            }
+        }
+        for store in world.catalog.state.map.stores {
+            note("store \(store.id) \(store.status) in-sync \(store.inSync.count) \(store.reason)")
+        }
+        note("recovery \(node.recovery.status) behind \(node.recovery.behindCount) log \(world.log.suffix(3))")
     }
     private func answer(_ what: String, _ call: (@escaping (CommandAnswer) -> Void) -> Void) -> CommandAnswer? {
         guard problems.isEmpty else { return nil }
@@ -306,7 +336,10 @@ final class RandomLife {
     private func resize(_ volume: Volume) {
         quiesce(volume)
         let size = random.pick([RandomLife.spots[2] + 8, RandomLife.spots[3] + 100, 3 * 8192, 8192]) * 512
-        guard answer("resize \(volume.name) \(size)", { world.node.resize(volume.id, size: UInt64(size), request: nil, $0) }) == .done
+        guard
+            answer(
+                "resize \(volume.name) \(size)", { world.node.resize(volume.id, size: UInt64(size), request: nil, $0) })
+                == .done
         else { return }
         if size < volume.size { volume.layer.cut(from: size / 512, through: volume.size / 512) }
         volume.size = size
@@ -360,7 +393,7 @@ final class RandomLife {
             shelf.disk.isBroken = false
             shelf.disk.fault = { _ in nil }
         }
-        if let error = world.start() { problem("does not start: \(error)") }
+        if let error = world.start() { problem("does not start: \(error) \(world.log.suffix(5))") }
         for _ in 0..<random.below(400) where world.isRunning { _ = world.step() }
     }
     private func kill() {

@@ -48,8 +48,8 @@ import Testing
     @Test func anAddedStoreGetsItsShareUnderLoadBeforeTheOldRingIsDropped() {
         for seed in 1...6 {
             let world = World(seed: UInt64(seed))
-            let volume = world.volume("v", size: 64 * MiB)
-            for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 9, 70_000) }
+            let volume = world.volume("v", size: 64 * mebibyte)
+            for i in 0..<16 { world.write(volume, i * 4 * mebibyte, stamp: 9, 70_000) }
             world.addShelf("/new")
             var added: Result<StoreId, SheepError>?
             world.node.addStore(path: "/new", zone: nil, weight: 1 << 30) { added = $0 }
@@ -61,7 +61,7 @@ import Testing
             world.shelves[3].id = id
             expected.merge(load(world, volume, "moved") { world.isAtRest && world.catalog.state.map.to == nil }) { $1 }
             check(world, volume, expected)
-            for i in 1..<16 { world.expect(volume, i * 4 * MiB + 4096 * 10, 20_000, stamp: 9) }
+            for i in 1..<16 { world.expect(volume, i * 4 * mebibyte + 4096 * 10, 20_000, stamp: 9) }
             world.expectAllWell()
             // Every object that the new store must have is on it.
             let state = world.node.gateway.volumes[volume]!
@@ -80,8 +80,8 @@ import Testing
     @Test func aReplacedStoreIsReplicatedAnewAndNothingMoreMoves() {
         for seed in 1...4 {
             let world = World(seed: UInt64(seed))
-            let volume = world.volume("v", size: 64 * MiB)
-            for i in 0..<10 { world.write(volume, i * 4 * MiB, stamp: UInt8(i + 1), 65_536) }
+            let volume = world.volume("v", size: 64 * mebibyte)
+            for i in 0..<10 { world.write(volume, i * 4 * mebibyte, stamp: UInt8(i + 1), 65_536) }
             let dead = world.storeIds[0]
             world.fail(dead)
             world.write(volume, 0, stamp: 77, 65_536)
@@ -99,7 +99,7 @@ import Testing
             world.shelves[3].id = id
             world.expectAllWell()
             #expect(world.catalog.state.map.to == nil && world.catalog.state.map.store(dead) == nil)
-            for i in 1..<10 { world.expect(volume, i * 4 * MiB, 65_536, stamp: UInt8(i + 1)) }
+            for i in 1..<10 { world.expect(volume, i * 4 * mebibyte, 65_536, stamp: UInt8(i + 1)) }
             check(world, volume, expected)
             // 10 objects of one chunk each, and the chunks that the load wrote meanwhile.
             let pulled = world.node.gateway.bytesPulled - before
@@ -135,9 +135,14 @@ import Testing
             world.shelves[0].id = StoreId(0)
             world.shelves[3].id = id
             if !world.run("the write that waited", until: { waiting.isAnswered }) {
-                print(world.node.recovery.status, world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) }, world.catalog.state.map.to != nil)
+                print(
+                    world.node.recovery.status,
+                    world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) },
+                    world.catalog.state.map.to != nil)
                 let v = world.node.gateway.volumes[volume]!
-                print(v.exceptions, v.fenced, v.objects[0]!.slots.map { ($0.channel.store, $0.status, $0.isMember) }, v.objects[0]!.inFlight.map { ($0.isParked, $0.failed, $0.pending, $0.completeCopies) }, world.log)
+                print(
+                    v.exceptions, v.fenced, v.objects[0]!.slots.map { ($0.channel.store, $0.status, $0.isMember) },
+                    v.objects[0]!.inFlight.map { ($0.isParked, $0.failed, $0.pending, $0.completeCopies) }, world.log)
             }
             #expect(waiting.errno == nil)
             world.expect(volume, 4096, 4096, stamp: 3)
@@ -147,8 +152,8 @@ import Testing
     @Test func aStoreThatFailsUnderLoadStopsNobodyAndOnlyItsChangesMoveBack() {
         for (n, kind) in ["append", "sync", "read", "all"].enumerated() {
             let world = World(seed: UInt64(n + 1))
-            let volume = world.volume("v", size: 64 * MiB)
-            for i in 0..<8 { world.write(volume, i * 4 * MiB, stamp: 50, 600_000) }
+            let volume = world.volume("v", size: 64 * mebibyte)
+            for i in 0..<8 { world.write(volume, i * 4 * mebibyte, stamp: 50, 600_000) }
             world.flush(volume)
             world.rest()
             let bad = world.storeIds[1]
@@ -183,8 +188,8 @@ import Testing
     @Test func aRemovedStoreIsDrainedFirst() {
         for seed in 1...4 {
             let world = World(seed: UInt64(seed), stores: 4)
-            let volume = world.volume("v", size: 64 * MiB)
-            for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 5, 70_000) }
+            let volume = world.volume("v", size: 64 * mebibyte)
+            for i in 0..<16 { world.write(volume, i * 4 * mebibyte, stamp: 5, 70_000) }
             let leaving = world.storeIds[2]
             var removed: SheepError??
             world.node.removeStore(leaving, force: false) { removed = .some($0) }
@@ -194,19 +199,19 @@ import Testing
             check(world, volume, expected)
             world.rest()
             world.expectCopiesAreIdentical()
-            for i in 1..<16 { world.expect(volume, i * 4 * MiB + 40_960, 20_000, stamp: 5) }
+            for i in 1..<16 { world.expect(volume, i * 4 * mebibyte + 40_960, 20_000, stamp: 5) }
         }
     }
 
     @Test func aChangedWeightMovesDataAndRemovesTheSurplusAfterwards() {
         let world = World(seed: 7, stores: 5)
-        let volume = world.volume("v", size: 64 * MiB)
-        for i in 0..<16 { world.write(volume, i * 4 * MiB, stamp: 5, 70_000) }
+        let volume = world.volume("v", size: 64 * mebibyte)
+        for i in 0..<16 { world.write(volume, i * 4 * mebibyte, stamp: 5, 70_000) }
         var done: SheepError??
         world.node.setWeight(world.storeIds[0], weight: 1 << 28) { done = .some($0) }
         let expected = load(world, volume, "weight") { done != nil && world.isAtRest }
         check(world, volume, expected)
-        for i in 1..<16 { world.expect(volume, i * 4 * MiB + 40_960, 20_000, stamp: 5) }
+        for i in 1..<16 { world.expect(volume, i * 4 * mebibyte + 40_960, 20_000, stamp: 5) }
         world.expectAllWell()
     }
 

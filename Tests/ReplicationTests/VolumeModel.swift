@@ -7,12 +7,12 @@ struct Cell {
     var possible: [UInt64] = [0]
     /// Writes on their way.
     var pending: [UInt64] = []
-    /// What it may be after a power loss: all since the last flush began.
-    var sinceFlush: [UInt64] = [0]
+    /// What it may be after a power loss: all since the last flush began, with the number of the operation.
+    var sinceFlush: [(stamp: UInt64, operation: Int)] = [(0, 0)]
 
-    mutating func began(_ stamp: UInt64) {
+    mutating func began(_ stamp: UInt64, operation: Int) {
         pending.append(stamp)
-        sinceFlush.append(stamp)
+        sinceFlush.append((stamp, operation))
     }
     /// `others`: whether another write of this sector was on its way at some time during this one.
     mutating func ended(_ stamp: UInt64, hadCompany: Bool, isCertain: Bool) {
@@ -30,7 +30,7 @@ struct Cell {
     }
     mutating func powerWasLost() {
         processDied()
-        possible = sinceFlush
+        possible = sinceFlush.map(\.stamp)
     }
     /// All that a read which began now may return, besides what begins later.
     var readable: [UInt64] { possible + pending }
@@ -64,14 +64,11 @@ final class Layer {
     }
     func processDied() { for key in cells.keys { cells[key]!.processDied() } }
     func powerWasLost() { for key in cells.keys { cells[key]!.powerWasLost() } }
-    /// A flush that began when cells were as in `then` has ended.
-    func flushed(_ then: Layer) {
+    /// A flush that began when cells were as in `then`, and before `operation`, has ended.
+    func flushed(_ then: Layer, before operation: Int) {
         for key in cells.keys {
-            let old = then[key]
-            let begun = then.cells[key].map { $0.sinceFlush.count } ?? 1
-            // What was certain when it began, and all that began since.
-            let since = cells[key]!.sinceFlush.dropFirst(begun)
-            cells[key]!.sinceFlush = old.possible + old.pending + since.filter { !old.pending.contains($0) }
+            let old = then[key].readable
+            cells[key]!.sinceFlush.removeAll { $0.operation < operation && !old.contains($0.stamp) }
         }
     }
     /// From this sector on all is zeros now.

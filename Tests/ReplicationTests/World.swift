@@ -45,6 +45,8 @@ final class World: StoreProvider {
         configuration.syncDelayBytes = 64 << 10
         configuration.checkpointIntervalMilliseconds = 400
         configuration.reserveBytes = 0
+        configuration.skipJournalSync = Environment.value("SABOTAGE") == "sync"
+        configuration.applyBeforeDurable = Environment.value("SABOTAGE") == "apply"
         return configuration
     }
 
@@ -166,7 +168,10 @@ final class World: StoreProvider {
         }
         cores.append((id, core))
         let result: Result<StoreReport, StoreError>? = answer("open") { core.open(completion: $0) }
-        guard case .success(let report)? = result, report.identity.clusterId == clusterId else { return nil }
+        guard case .success(let report)? = result, report.identity.clusterId == clusterId else {
+            log.append("store \(id) does not open: \(String(describing: result))")
+            return nil
+        }
         return AttachedStore.Parts(
             id: report.identity.storeId, path: shelves[i].path, disk: disk, objects: core, session: report.session)
     }

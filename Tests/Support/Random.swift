@@ -3,7 +3,11 @@
 /// SplitMix64.
 package struct Random: RandomNumberGenerator {
     private var state: UInt64
-    package init(_ seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 &+ 0x1234_5678 }
+    /// Neighbouring seeds must not give the same numbers one step later, hence the factor.
+    package init(_ seed: UInt64) {
+        state = seed &* 0xd134_2543_de82_ef95 &+ 0x1234_5678
+        state = next()
+    }
     package mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var z = state

@@ -12,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster, binaries  # noqa: E402
 from system import SCALE, scratch  # noqa: E402
+from watchdog import Watchdog  # noqa: E402
+
+# Seconds that a test may take, its fixtures not counted; @pytest.mark.limit(seconds) says otherwise. A soak is long.
+LIMIT_SECONDS = 600
+FIXTURE_LIMIT_SECONDS = 300
+LONGER_SECONDS = {"test_fsx.py": 1500}
+watchdog = None
 
 
 def pytest_configure(config):
@@ -19,6 +26,31 @@ def pytest_configure(config):
     def interrupt(*_):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
+    config.addinivalue_line("markers", "limit(seconds): how long the test may take")
+    global watchdog
+    watchdog = Watchdog()
+
+
+def guarded(seconds):
+    watchdog.guard(seconds * max(SCALE, 1))
+    yield
+    watchdog.release()
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_setup(item):
+    yield from guarded(FIXTURE_LIMIT_SECONDS)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_call(item):
+    mark = item.get_closest_marker("limit")
+    yield from guarded(mark.args[0] if mark else LONGER_SECONDS.get(item.path.name, LIMIT_SECONDS))
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    yield from guarded(FIXTURE_LIMIT_SECONDS)
 
 
 def length(normal, soak):

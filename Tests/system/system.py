@@ -43,13 +43,19 @@ def wait_until(condition, timeout_seconds: float, what: str, step_seconds: float
         time.sleep(step_seconds)
 
 
+# The scratch directories there are now.
+scratches = []
+
+
 @contextlib.contextmanager
 def scratch(name: str):
     """A directory that is gone afterwards; under $SHEEP_TEST_DIR, or the system's temporary one."""
     path = Path(tempfile.mkdtemp(prefix=f"sheep-{name}-", dir=os.environ.get("SHEEP_TEST_DIR")))
+    scratches.append(path)
     try:
         yield path
     finally:
+        scratches.remove(path)
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,6 +8,10 @@ import Replication
 extension AdminService {
     func createVolume(_ path: String, size: UInt64, copies: Int?, _ reply: AdminReply) throws(SheepError) {
         try checkSize(size)
+        guard size > 0 else {
+            throw SheepError(
+                .invalid, what: "\(path) was not made", why: "its size would be 0", remedy: "give a size, such as 10G")
+        }
         if let copies { try checkCopies(copies) }
         let (directory, name) = try names.place(path)
         volumes.catalog.propose(

@@ -1,5 +1,6 @@
-// Notifications to the kernel: what its caches must forget. They are written by a thread of their own, because the
-// kernel takes locks for them that a request which waits for us may hold. Nothing here waits for an answer.
+// Notifications to the kernel: what its caches must forget. They are written by a process of their own (see
+// NotifierProcess), fed by a thread of their own, because the kernel takes locks for them that a request which waits
+// for us may hold. Nothing here waits for an answer.
 import Glibc
 import Model
 import Synchronization
@@ -53,7 +54,7 @@ package final class FuseNotifier: Sendable {
         var thread: pthread_t?
         var isStopped = false
     }
-    /// The session's; the thread writes to a duplicate, so that a number which was closed and given out again is safe.
+    /// The session's; it is handed on as a duplicate, so that a number which was closed and given out again is safe.
     private let descriptor: Int32
     private let state = Mutex(State())
     /// Counts what is queued, and one for the stop. Never freed before the thread has been joined or detached.
@@ -77,12 +78,15 @@ package final class FuseNotifier: Sendable {
 
     private func launch() -> pthread_t {
         var thread = pthread_t()
-        let context = Unmanaged.passRetained(ThreadContext(notifier: self, descriptor: dup(descriptor))).toOpaque()
+        let process = NotifierProcess.start(descriptor)
+        let context = Unmanaged.passRetained(
+            ThreadContext(notifier: self, process: process, descriptor: process == nil ? dup(descriptor) : -1)
+        ).toOpaque()
         let code = pthread_create(
             &thread, nil,
             { context in
                 let context = Unmanaged<ThreadContext>.fromOpaque(context!).takeRetainedValue()
-                context.notifier.run(context.descriptor)
+                context.notifier.run(context)
                 return nil
             }, context)
         precondition(code == 0, "no thread for the mount's notifications")
@@ -91,11 +95,24 @@ package final class FuseNotifier: Sendable {
 
     private final class ThreadContext {
         let notifier: FuseNotifier
+        let process: NotifierProcess?
+        /// Without a process: the mount's, to be written to directly.
         let descriptor: Int32
-        init(notifier: FuseNotifier, descriptor: Int32) {
+        init(notifier: FuseNotifier, process: NotifierProcess?, descriptor: Int32) {
             self.notifier = notifier
+            self.process = process
             self.descriptor = descriptor
         }
+
+        func write(_ message: [UInt8]) {
+            // ENOENT: the kernel did not know it. ENODEV: unmounted, which the reader sees for itself.
+            if let process {
+                _ = process.send(message)
+            } else {
+                message.withUnsafeBytes { _ = Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            }
+        }
+        func end() { if let process { process.end() } else { close(descriptor) } }
     }
 
     /// Ends the thread. It is not waited for: it may be inside the kernel, behind a lock that only an answer of the
@@ -112,8 +129,8 @@ package final class FuseNotifier: Sendable {
         wake.signal()
     }
 
-    private func run(_ descriptor: Int32) {
-        defer { close(descriptor) }
+    private func run(_ context: ThreadContext) {
+        defer { context.end() }
         while true {
             wake.wait()
             let (batch, isStopped) = state.withLock { state in
@@ -122,8 +139,7 @@ package final class FuseNotifier: Sendable {
             }
             if isStopped { return }
             for notification in batch where !state.withLock({ $0.isStopped }) {
-                // ENOENT: the kernel did not know it. ENODEV: unmounted, which the reader sees for itself.
-                notification.message.withUnsafeBytes { _ = write(descriptor, $0.baseAddress, $0.count) }
+                context.write(notification.message)
             }
         }
     }

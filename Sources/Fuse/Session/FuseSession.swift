@@ -19,7 +19,7 @@ package final class FuseSession {
     package var onNegotiated: ((FuseNegotiated) -> Void)?
     /// The mount is gone, or (with a reason) no session is possible. Called once, from `processReadable` or `start`.
     package var onUnmount: ((SheepError?) -> Void)?
-    /// Sends what the kernel's caches must forget, from a thread of its own.
+    /// Sends what the kernel's caches must forget, from a process of its own.
     package let notifier: FuseNotifier
 
     /// What drives the session lets go of the descriptor.

@@ -1,0 +1,163 @@
+// Kills, power losses, full disks and rot: what the contract says of each.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import TestSupport
+import Testing
+
+@testable import Replication
+
+@Suite struct FaultTests {
+    @Test func writesInFlightAtAKillAreWhollyThereOrNotAndDecidedOnce() {
+        for seed in 1...20 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 20 * blockSize)
+            for i in 0..<20 { _ = world.askWrite(volume, i * blockSize, world.pattern(2, blockSize)) }
+            for _ in 0..<seed { _ = world.step() }
+            world.kill()
+            #expect(world.start() == nil)
+            guard let first = world.read(volume, 0, 20 * blockSize) else { continue }
+            for block in 0..<20 {
+                let seen = Set(first[block * blockSize..<(block + 1) * blockSize])
+                #expect(seen == [1] || seen == [2])
+            }
+            world.expectAllWell()
+            // Each store alone is gone in turn: the answer stays.
+            for away in world.storeIds {
+                world.kill()
+                #expect(world.start(without: [away]) == nil)
+                #expect(world.read(volume, 0, 20 * blockSize) == first)
+                world.kill()
+                #expect(world.start() == nil)
+                world.rest()
+            }
+        }
+    }
+
+    @Test func alwaysDurableMeansThatEveryAckSurvivesAPowerLoss() {
+        for seed in 1...10 {
+            let world = World(seed: UInt64(seed)) { $0.options.alwaysDurable = true }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 50_000)
+            world.discard(volume, 4096, 8192)
+            world.losePower()
+            #expect(world.start() == nil)
+            world.expect(volume, 0, 4096, stamp: 1)
+            world.expect(volume, 4096, 8192, stamp: 0)
+            world.expect(volume, 12_288, 50_000 - 12_288, stamp: 1)
+        }
+    }
+
+    @Test func aFullStoreStopsNobodyAndCatchesUpWhenThereIsRoom() {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 200_000)
+            world.rest()
+            let disk = world.shelves[0].disk
+            let space = disk.space
+            disk.space = DiskSpace(capacityBytes: space.capacityBytes, availableBytes: 0)
+            for i in 0..<10 { world.write(volume, i * 70_000, stamp: UInt8(i + 2), 70_000) }
+            world.flush(volume)
+            #expect(world.status(world.storeIds[0]) == .up)
+            for i in 0..<10 { world.expect(volume, i * 70_000, 70_000, stamp: UInt8(i + 2)) }
+            // Too few are left: refused before anything has changed.
+            world.shelves[1].disk.space = disk.space
+            #expect(world.write(volume, 0, world.pattern(99, 4096)) == .noSpace)
+            world.expect(volume, 0, 70_000, stamp: 2)
+            for shelf in world.shelves { shelf.disk.space = space }
+            world.pass(milliseconds: 3_000)
+            world.write(volume, 0, stamp: 77, 4096)
+            world.expectAllWell()
+            #expect(world.storeIds.allSatisfy { world.status($0) == .up })
+        }
+    }
+
+    @Test func aRottenBlockIsNeverReturnedAndIsRepaired() {
+        for way in ["read", "scrub", "check"] {
+            let world = World(seed: 3)
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 200_000)
+            world.snapshot(volume, "s")
+            world.write(volume, 0, stamp: 2, 50_000)
+            world.flush(volume)
+            world.rest()
+            world.kill()
+            // One bit of every block of the older generation, on one store.
+            let disk = world.shelves[1].disk
+            let name = StoreFile.object(ObjectId(volume, 0), Generation(1))
+            #expect(disk.exists(name))
+            let size = disk.contents(name)!.count
+            for offset in stride(from: size - 40 * 4096, to: size, by: 4096) { disk.flipBit(name, offset + 77) }
+            #expect(world.start() == nil)
+            if way == "read" {
+                for _ in 0..<3 {
+                    world.expect(volume, 0, 50_000, stamp: 2)
+                    world.expect(volume, 50_000, 150_000, stamp: 1)
+                    world.kill()
+                    #expect(world.start() == nil)
+                }
+                world.expect(.snapshot(volume, Generation(1)), 0, 200_000, stamp: 1)
+            }
+            var report: CheckReport?
+            if way == "scrub" {
+                #expect(world.node.scrubber.start(deep: true, volume: nil))
+                world.run("scrub") { !world.node.scrubber.status.isRunning }
+                #expect(world.node.scrubber.status.blocksRepaired >= 30)
+            } else {
+                world.node.scrubber.check(volume, deep: true, repair: true, progress: { _, _ in }) { report = $0 }
+                world.run("check") { report != nil }
+            }
+            report = nil
+            world.node.scrubber.check(volume, deep: true, repair: false, progress: { _, _ in }) { report = $0 }
+            world.run("check again") { report != nil }
+            #expect(report?.blocksBad == 0 && report?.copiesDifferent == 0, "\(way) \(String(describing: report))")
+            world.expect(.snapshot(volume, Generation(1)), 0, 200_000, stamp: 1)
+            world.expectAllWell()
+        }
+    }
+
+    @Test func aWriteOnOneStoreOnlyIsDecidedBeforeTheFirstReadAlsoWhenAnotherStoreIsAway() {
+        for seed in 1...12 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 8192)
+            world.flush(volume)
+            // Two stores hang: only the first gets the write, and one more to an object that nobody has.
+            for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+            _ = world.askWrite(volume, 0, world.pattern(2, 8192))
+            _ = world.askWrite(volume, 5 * MiB, world.pattern(2, 8192))
+            for _ in 0..<10 + seed { _ = world.step() }
+            world.kill()
+            for shelf in world.shelves { shelf.disk.window = 8 }
+            let ahead = world.storeIds[0]
+            #expect(world.start(without: [ahead]) == nil)
+            let old = world.read(volume, 0, 8192)
+            let new = world.read(volume, 5 * MiB, 8192)
+            world.kill()
+            #expect(world.start() == nil)
+            #expect(world.read(volume, 0, 8192) == old)
+            #expect(world.read(volume, 5 * MiB, 8192) == new)
+            world.expectAllWell()
+            #expect(world.read(volume, 5 * MiB, 8192) == new)
+        }
+    }
+
+    @Test func aVolumeThatIsRemovedAnswersAllThatWaited() {
+        let world = World(seed: 3)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 8192)
+        var asked = (0..<20).map { world.askWrite(volume, $0 * 4096, world.pattern(2, 4096)) }
+        var removed: CommandAnswer?
+        world.catalog.propose(.removeVolume(volume, recursive: true), request: nil) { removed = $0 }
+        for _ in 0..<30 {
+            _ = world.step()
+            asked.append(world.askWrite(volume, 0, world.pattern(3, 4096)))
+        }
+        world.run("all") { removed != nil && asked.allSatisfy(\.isAnswered) }
+        world.rest()
+        for store in world.node.stores { #expect(store.copy.objects.objects(of: volume).isEmpty) }
+    }
+}
