@@ -181,7 +181,7 @@ extension Gateway {
     func prepare(_ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void) {
         guard !object.isPrepared else { return completion(nil) }
         if object.preparation != nil {
-            object.preparation!.append { completion(nil) }
+            object.preparation!.append(completion)
             return
         }
         object.preparation = []
@@ -193,7 +193,7 @@ extension Gateway {
                 volume.summaries[object.id.index] = ObjectSummary(version: object.version, isUniform: true)
             }
             completion(errno)
-            for action in waiting { action() }
+            for action in waiting { action(errno) }
             _ = self
         }
         if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
