@@ -164,7 +164,10 @@ def kernel_and_initramfs():
         entries.append(("modules.order", stat.S_IFREG | 0o644, "\n".join(p.name for p in chosen).encode() + b"\n"))
         for path in chosen:
             entries.append((f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes()))
-        initramfs.write_bytes(gzip.compress(_cpio(entries), 1))
+        # In one step: another run's guest may be reading it.
+        fresh = cache / "initramfs.new"
+        fresh.write_bytes(gzip.compress(_cpio(entries), 1))
+        fresh.replace(initramfs)
     return kernel, initramfs
 
 
