@@ -94,11 +94,19 @@ class ClusterTarget(PlainTarget):
         self.inside = directory + "/" if directory else ""
         self._restart = None
 
+    def lineage(self, volume) -> Path:
+        """The volume's directory in the family tree: a clone stands below the snapshot it was made from."""
+        name = f"{volume}.img"
+        for path, directories, _ in os.walk(self.cluster.mount / ".lineage" / self.inside):
+            if name in directories:
+                return Path(path) / name
+        raise Difference(f"{name} is not in the family tree")
+
     def snapshot(self, volume, tag, way):
         if way % 3 == 0:
             self.cluster.dog("vdi", "snapshot", f"{self.inside}{volume}.img", tag)
         elif way % 3 == 1:
-            os.mkdir(self.cluster.mount / ".lineage" / f"{self.inside}{volume}.img" / tag)
+            os.mkdir(self.lineage(volume) / tag)
         else:
             os.link(self.path(volume), self.snapshot_path(volume, tag))
 
@@ -106,7 +114,7 @@ class ClusterTarget(PlainTarget):
         if way % 4 == 0:
             self.cluster.dog("vdi", "clone", f"{self.inside}{volume}@{tag}.img", f"{self.inside}{new}.img")
         elif way % 4 == 1:
-            os.mkdir(self.cluster.mount / ".lineage" / f"{self.inside}{volume}.img" / tag / f"{new}.img")
+            os.mkdir(self.lineage(volume) / tag / f"{new}.img")
         elif way % 4 == 2:
             os.link(self.snapshot_path(volume, tag), self.path(new))
         else:
