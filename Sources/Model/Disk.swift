@@ -101,6 +101,13 @@ package protocol Disk: AnyObject {
     func submit(_ operation: DiskOperation, _ completion: @escaping (Result<DiskOutcome, Errno>) -> Void)
     /// The last known space; cheap (the real disk refreshes it about once a second).
     var space: DiskSpace { get }
+    /// Why the disk is gone although its operations may still succeed: its directory was deleted or its file system
+    /// unmounted. Nil while it is there.
+    var loss: Errno? { get }
     /// How large a buffered write to an object file may be, in bytes (64 KiB on ext4, see the architecture pages).
     var maximumBufferedWrite: Int { get }
+}
+
+extension Disk {
+    package var loss: Errno? { nil }
 }

@@ -73,6 +73,9 @@ package final class ObjectStore {
     var isCheckpointTimerArmed = false
     var checkpointWaiters: [StoreCompletion] = []
 
+    /// When the last reads failed.
+    private var readFailures = Deque<Instant>()
+
     var grantedBytes: UInt64 = 0
     var counters = StoreStatistics()
 
@@ -102,7 +105,9 @@ package final class ObjectStore {
             deferred = []
             for action in actions { action() }
         }
-        if !isDead { journal?.endOfBatch() }
+        guard !isDead else { return }
+        if let loss = disk.loss { return die(loss == .noEntry ? .lost : .io(loss)) }
+        journal?.endOfBatch()
     }
 
     /// Runs `action` soon, outside the present call.
@@ -114,6 +119,21 @@ package final class ObjectStore {
         deferred.append(action)
     }
     func fail(_ completion: @escaping StoreCompletion, _ error: StoreError) { later { completion(.failure(error)) } }
+
+    /// An object file could not be read, or is not there although the index knows it. One such file is repaired from
+    /// another copy; many within a minute are the disk's failure, which repairs would only drag out.
+    func noteReadFailure(_ key: FileKey, _ errno: Errno) {
+        // A file that was removed while it was read is no failure.
+        guard isOpen, !isDead, let item = index.generation(key), errno != .noEntry || item.stamp > 0 else { return }
+        readFailures.append(clock.now)
+        while let first = readFailures.first, clock.now.milliseconds(since: first) > ObjectStore.readFailureWindow {
+            readFailures.removeFirst()
+        }
+        if readFailures.count > ObjectStore.maximumReadFailures { die(errno == .noEntry ? .lost : .io(errno)) }
+    }
+    /// More failed reads than this within the window (milliseconds) end the store.
+    private static let maximumReadFailures = 16
+    private static let readFailureWindow: UInt64 = 60_000
 
     /// The disk failed: the store is out of service for good.
     func die(_ error: StoreError) {

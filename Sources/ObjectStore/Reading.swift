@@ -249,7 +249,8 @@ extension ObjectStore {
                 bufferOffset: job.offset + first * blockSize, count: count * blockSize)
         ) { [self] result in
             // An error or a short read leaves something that does not match its checksum, or is right by chance.
-            if case .failure = result {
+            if case .failure(let errno) = result {
+                noteReadFailure(FileKey(object: job.object, file: file), errno)
                 for block in first..<first + count { poison(job, block) }
             } else if case .success(.bytes(let bytes)) = result, bytes < count * blockSize {
                 for block in first + bytes / blockSize..<first + count { poison(job, block) }
@@ -331,6 +332,8 @@ extension ObjectStore {
             if let now = index.generation(key), now.stamp > 0 {
                 var count = 0
                 if case .success(.bytes(let n)) = result { count = n }
+                if case .failure(let errno) = result { noteReadFailure(key, errno) }
+                if isDead { return completion(.failure(.dead)) }
                 let probe = Sheet(key: key, generation: Generation(now.generation))
                 // A checkpoint may just have moved on: its slot is at least as new as what was read before.
                 adopt(header, count: count, into: probe, item)

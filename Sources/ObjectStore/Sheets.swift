@@ -135,6 +135,9 @@ extension ObjectStore {
             guard !isDead else { return }
             var count = 0
             if case .success(.bytes(let n)) = result { count = n }
+            if case .failure(let errno) = result { noteReadFailure(key, errno) }
+            // The failure may have been one too many: `stop` has told those that wait.
+            guard !isDead else { return }
             if let item = index.generation(key), sheets[key] == nil {
                 let sheet = Sheet(key: key, generation: Generation(item.generation))
                 // Stamp 0: the file was removed and made again while this read was on its way.

@@ -9,6 +9,8 @@ package enum StoreError: Error, Hashable, Sendable {
     /// What is on disk contradicts itself.
     case damaged(String)
     case io(Errno)
+    /// Its files were there, and are not any more.
+    case lost
     /// The disk is full: nothing was changed by this call, the store stays readable.
     case full
     /// The store failed earlier, or was closed.
@@ -33,6 +35,10 @@ package enum StoreError: Error, Hashable, Sendable {
             SheepError(
                 errno, what: "the store's disk failed", why: errno.description,
                 remedy: "look at the kernel log; replace the disk: its copies are rebuilt on the others")
+        case .lost:
+            SheepError(
+                .inputOutput, what: "the store is gone", why: "its files were deleted, or its disk was unmounted",
+                remedy: "bring the disk back and restart, or replace the store with `dog store replace`")
         case .full:
             SheepError(
                 .noSpace, what: "the store is full", why: "the disk has no space left",

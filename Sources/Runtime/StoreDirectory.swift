@@ -7,6 +7,7 @@ import Model
 
 package final class StoreDirectory: Disk {
     package private(set) var space: DiskSpace
+    package private(set) var loss: Errno?
     package var maximumBufferedWrite: Int { files.maximumBufferedWrite }
     package let path: String
 
@@ -15,6 +16,7 @@ package final class StoreDirectory: Disk {
     private var canReadCached = true
     private var hasWritten = true
     private var secondsToRefresh = 0
+    private var hasBeenSeen = false
 
     // Threads start at the first job.
     private let syncLane: DiskThread
@@ -128,8 +130,14 @@ package final class StoreDirectory: Disk {
                 self.hasWritten = false
                 self.secondsToRefresh = 10
                 let files = self.files
-                self.readLane.submit({ files.space() }) { [weak self] space in
-                    if let self, let space { self.space = space }
+                self.readLane.submit({ (files.space(), files.isThere()) }) { [weak self] space, isThere in
+                    guard let self else { return }
+                    if let space { self.space = space }
+                    if isThere {
+                        self.hasBeenSeen = true
+                    } else if self.hasBeenSeen {
+                        self.loss = .noEntry
+                    }
                 }
             }
             self.scheduleRefresh()

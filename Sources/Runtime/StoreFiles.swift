@@ -62,6 +62,10 @@ final class StoreFiles: Sendable {
             availableBytes: UInt64(state.f_bavail) * UInt64(state.f_frsize))
     }
 
+    /// Whether the names are still there. Files that are open go on working after their directory was deleted, so
+    /// that nothing else would tell of it.
+    func isThere() -> Bool { faccessat(root.raw, StoreFile.superblock.path, F_OK, 0) == 0 || errno != ENOENT }
+
     // MARK: Open files
 
     /// Opens `file` without waiting for a disk; nil when that needs a disk, or fails.

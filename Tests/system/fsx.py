@@ -94,19 +94,34 @@ class ClusterTarget(PlainTarget):
         self.inside = directory + "/" if directory else ""
         self._restart = None
 
+    def dog(self, *words):
+        """Unlike a file's, its calls end with the daemon: it is asked when no kill is on its way."""
+        if self._restart:
+            self.settle()
+            self.cluster.wait_ready()
+        return self.cluster.dog(*words)
+
+    def lineage(self, volume) -> Path:
+        """The volume's directory in the family tree: a clone stands below the snapshot it was made from."""
+        name = f"{volume}.img"
+        for path, directories, _ in os.walk(self.cluster.mount / ".lineage" / self.inside):
+            if name in directories:
+                return Path(path) / name
+        raise Difference(f"{name} is not in the family tree")
+
     def snapshot(self, volume, tag, way):
         if way % 3 == 0:
-            self.cluster.dog("vdi", "snapshot", f"{self.inside}{volume}.img", tag)
+            self.dog("vdi", "snapshot", f"{self.inside}{volume}.img", tag)
         elif way % 3 == 1:
-            os.mkdir(self.cluster.mount / ".lineage" / f"{self.inside}{volume}.img" / tag)
+            os.mkdir(self.lineage(volume) / tag)
         else:
             os.link(self.path(volume), self.snapshot_path(volume, tag))
 
     def clone(self, volume, tag, new, way):
         if way % 4 == 0:
-            self.cluster.dog("vdi", "clone", f"{self.inside}{volume}@{tag}.img", f"{self.inside}{new}.img")
+            self.dog("vdi", "clone", f"{self.inside}{volume}@{tag}.img", f"{self.inside}{new}.img")
         elif way % 4 == 1:
-            os.mkdir(self.cluster.mount / ".lineage" / f"{self.inside}{volume}.img" / tag / f"{new}.img")
+            os.mkdir(self.lineage(volume) / tag / f"{new}.img")
         elif way % 4 == 2:
             os.link(self.snapshot_path(volume, tag), self.path(new))
         else:
@@ -128,7 +143,7 @@ class ClusterTarget(PlainTarget):
         # The kernel tells of the last close asynchronously; until then the volume is in use (exit status 5).
         for attempt in range(200):
             try:
-                return self.cluster.dog("vdi", "rollback", f"{self.inside}{volume}.img", tag)
+                return self.dog("vdi", "rollback", f"{self.inside}{volume}.img", tag)
             except self.cluster.DogError as error:
                 if error.status != 5 or attempt == 199:
                     raise
