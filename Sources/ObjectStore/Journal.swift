@@ -118,7 +118,7 @@ final class Journal {
     /// that does not: a checkpoint waits for what is staged, and only a checkpoint frees segments.
     func hasRoom(_ bytes: Int, keeping: Int) -> Bool {
         let opens = plannedOpens + (plannedPosition + bytes > segmentBytes ? 1 : 0)
-        return opens == 0 || free.count - opens >= keeping
+        return opens == 0 && keeping == 0 || free.count - opens >= keeping
     }
     /// More room is wanted: the journal grows, if it may.
     func grow() { if !isGrowthRefused { createSegment() } }

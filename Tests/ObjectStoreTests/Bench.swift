@@ -135,7 +135,9 @@ final class Bench {
         var tags: [UInt64?] = []
         for block in 0..<count {
             let words = (buffer.bytes + block * blockSize).bindMemory(to: UInt64.self, capacity: 512)
-            if outcome.held[block] {
+            if outcome.pending[block] {
+                tags.append(ModelCopy.pending)
+            } else if outcome.held[block] {
                 tags.append(words[0])
                 if words[511] != words[0] { Issue.record("a torn block") }
             } else {
