@@ -12,6 +12,8 @@ final class Journal {
         /// The last record put into it; 0 while it has none.
         var lastLsn: UInt64
         var isUnsynced: Bool
+        /// The file is too short: it is made anew before it is used again.
+        var isShort = false
     }
     /// A record that waits to be packed. Header and table are encoded in `meta`.
     private struct Staged {
@@ -306,8 +308,10 @@ final class Journal {
     /// Gives back the segments whose records are all below `lsn`.
     func recycle(below lsn: UInt64) {
         while segments.count > 1, segments[1].firstLsn <= lsn, !segments[0].isUnsynced {
-            free.append(segments.removeFirst().slot)
+            let segment = segments.removeFirst()
+            if !segment.isShort { free.append(segment.slot) }
         }
+        if segmentCount < Journal.leastSegments { grow() }
         endOfBatch()
         onRoom()
     }

@@ -45,6 +45,17 @@ extension Opening {
                         ))
                 }
             }
+            readEnd(at)
+        }
+    }
+    /// A segment that does not reach its end must not be written to.
+    func readEnd(_ at: Int) {
+        let buffer = store.pool.buffer(blockSize)
+        let end = store.superblock.segmentBytes - UInt64(blockSize)
+        disk.submit(
+            .read(.journal(slots[at]), offset: end, buffer: buffer, bufferOffset: 0, count: blockSize)
+        ) { [self] result in
+            if case .success(.bytes(blockSize)) = result {} else { short.insert(slots[at]) }
             readHeader(at + 1)
         }
     }
@@ -160,15 +171,15 @@ extension Opening {
                 kept.append(
                     Journal.Segment(
                         slot: item.slot, sequence: item.header.sequence, firstLsn: item.header.firstLsn,
-                        lastLsn: min(next, scan.end) - 1, isUnsynced: false))
+                        lastLsn: min(next, scan.end) - 1, isUnsynced: false, isShort: short.contains(item.slot)))
             } else {
-                free.append(item.slot)
+                if !short.contains(item.slot) { free.append(item.slot) }
             }
         }
         for found in scan.chain where found.record.isElsewhere {
             shadows[found.key, default: []].append((found.lsn, found.dataBlocks))
         }
-        free += prepared
+        free += prepared.filter { !short.contains($0) }
         store.journal.resume(
             segments: kept, free: free.sorted(), nextSequence: highestSequence + 1, nextLsn: scan.end)
         replay(0)

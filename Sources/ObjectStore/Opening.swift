@@ -26,6 +26,7 @@ final class Opening {
     var headers: [(slot: UInt64, header: SegmentHeader)] = []
     /// Segments that were made and never used. Others without a header may not be whole: they are made anew.
     var prepared: [UInt64] = []
+    var short: Set<UInt64> = []
     var scan = JournalScan([], start: 1)
     var suspects: [ObjectId] = []
     /// Files that the replay removed; the value says whether they are set aside.
