@@ -281,19 +281,36 @@ final class Journal {
         let slot = (0...UInt64(taken.count)).first { !taken.contains($0) }!
         creating = slot
         disk.submit(.createWritten(.journal(slot), size: UInt64(segmentBytes))) { [self] result in
-            creating = nil
             guard !isDead else { return }
+            if case .success = result { return prepare(slot) }
+            creating = nil
             switch result {
-            case .success:
-                free.append(slot)
-                endOfBatch()
-                onRoom()
+            case .success: break
             case .failure(.noSpace):
                 // The segments there are must do; the checkpoint gives them back.
                 isGrowthRefused = true
                 retryGrowth()
                 onSegmentChange()
             case .failure(let errno): onError(errno)
+            }
+        }
+    }
+    /// A start trusts only segments that say they were made whole: on a full disk the others cannot be made anew.
+    private func prepare(_ slot: UInt64) {
+        let page = pool.buffer(blockSize)
+        SegmentHeader(store: store, sequence: 0, firstLsn: 0, size: UInt64(segmentBytes)).encode(to: page.bytes)
+        let header = FileWrite(
+            file: .journal(slot), offset: 0, slices: [BufferSlice(page, offset: 0, count: blockSize)])
+        let failed = { [self] (errno: Errno) in if !isDead { onError(errno) } }
+        disk.submit(.append(header)) { [self] result in
+            if case .failure(let errno) = result { return failed(errno) }
+            disk.submit(.sync([.journal(slot)])) { [self] result in
+                if case .failure(let errno) = result { return failed(errno) }
+                guard !isDead else { return }
+                creating = nil
+                free.append(slot)
+                endOfBatch()
+                onRoom()
             }
         }
     }

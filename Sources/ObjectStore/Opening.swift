@@ -182,6 +182,7 @@ final class Opening {
         if mustDistrust { store.distrustAll { _ in } }
         if !damage.isEmpty { store.startCheckpoint() }
         store.checkpointIfNeeded()
+        if !wasClean { store.sweepLater() }
         store.stagedBarrier { [self] result in
             guard !isDone else { return }
             isDone = true

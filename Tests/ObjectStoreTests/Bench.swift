@@ -26,6 +26,7 @@ final class Bench {
         configuration.syncDelayBytes = 64 << 10
         configuration.directWriteBytes = 16 << 10
         configuration.checkpointIntervalMilliseconds = 40
+        configuration.sweepDelayMilliseconds = 20
         return configuration
     }
 

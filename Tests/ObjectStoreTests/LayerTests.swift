@@ -141,4 +141,21 @@ private let a = ObjectId(VolumeId(1), 0)
         }
         #expect(bench.disk.list(.journal).count <= bench.configuration.journalMaximumSegments)
     }
+
+    /// The data of a large write is in its file, the record that names the file is not in the journal.
+    @Test func aFileThatACrashLeftWithoutARecordIsRemoved() {
+        let bench = layered(86, 1)
+        let b = ObjectId(VolumeId(1), 1)
+        bench.write(b, 1, 9, first: 0, count: 8, tag: 1) { _ in }
+        bench.run("the data") { bench.disk.exists(.object(b, Generation(1))) }
+        bench.disk.sync(.object(b, Generation(1)))
+        bench.store.stop()
+        bench.disk.forget()
+        bench.disk.crash()
+        bench.opened()
+        #expect(bench.store.entry(b) == nil && bench.disk.exists(.object(b, Generation(1))))
+        bench.run("the sweep") { !bench.disk.exists(.object(b, Generation(1))) }
+        #expect(bench.store.counters.orphans == 1)
+        #expect(bench.read(a, first: 0, count: 1).tags == [1000])
+    }
 }
