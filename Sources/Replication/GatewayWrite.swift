@@ -122,6 +122,17 @@ extension Gateway {
         guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
+            if !object.slots.contains(where: { $0.isMember && $0.status == .complete }),
+                learnAnew(
+                    volume,
+                    { [self] in
+                        mapSettled(volume)
+                        whenPrepared(volume, index, failed: failed, body)
+                        wakeWaiters()
+                    })
+            {
+                return
+            }
             if options.errorWhenUnavailable || isLost(volume, object) { return failed(.inputOutput) }
             mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
         }

@@ -59,7 +59,7 @@ final class ObjectState {
     /// Runs when nothing is in flight (for a sync that begins).
     var whenIdle: [() -> Void] = []
     /// Copies are being made equal: everything waits.
-    var preparation: [() -> Void]?
+    var preparation: [(Errno?) -> Void]?
     var isPrepared: Bool
     /// Syncs that hold on to it.
     var users = 0

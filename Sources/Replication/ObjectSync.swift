@@ -15,6 +15,8 @@ enum SyncOutcome {
     case complete
     /// The source or the target failed, or the volume went; it is tried again when recovery comes by.
     case failed
+    /// The source failed: nothing is said about the target.
+    case sourceFailed
 }
 
 extension Gateway {
@@ -64,7 +66,7 @@ final class ObjectSync {
     private func failed(_ channel: any CopyChannel, _ failure: CopyFailure) {
         if case .dead(let reason) = failure { gateway.reportFailure(channel.store, reason) }
         gateway.setStatus(volume, object.id.index, target.store, .unverified)
-        finish(.failed)
+        finish(channel.store == source.store ? .sourceFailed : .failed)
     }
 
     // MARK: the steps

@@ -51,12 +51,14 @@ extension Gateway {
     }
 
     /// Fences the stores and learns what they have; calls back when all have answered or failed.
-    private func fence(_ volume: VolumeState, _ stores: [any CopyChannel], _ completion: @escaping () -> Void) {
+    private func fence(
+        _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping () -> Void
+    ) {
         var answers: [(StoreId, [CopySummary])] = []
         let join = Join(max(1, stores.count)) { [self] _ in
             // Not before what they have is known: a store that counts as fenced is written to.
             for (store, _) in answers where !volume.fenced.contains(store) { volume.fenced.append(store) }
-            learn(volume, answers.sorted { $0.0 < $1.0 })
+            learn(volume, answers.sorted { $0.0 < $1.0 }, anew: anew)
             completion()
         }
         guard !stores.isEmpty else { return join.arrive(nil) }
@@ -76,7 +78,7 @@ extension Gateway {
 
     /// Compares what the stores have. Objects whose members of S do not agree are made equal before their first use.
     /// Stores that are added to a volume in use never raise a version: what they alone have was never acknowledged.
-    private func learn(_ volume: VolumeState, _ answers: [(StoreId, [CopySummary])]) {
+    private func learn(_ volume: VolumeState, _ answers: [(StoreId, [CopySummary])], anew: Bool) {
         let map = catalog.state.map
         let known = volume.indices()
         var knownPosition = 0
@@ -99,7 +101,19 @@ extension Gateway {
                     found.append((answer.0, nil))
                 }
             }
-            learn(volume, index, map, found, isKnown: isKnown)
+            let isOpen = !(volume.objects[index]?.isPrepared ?? volume.summaries[index]?.isUniform ?? false)
+            if anew, isKnown {
+                // What is in use is as it was decided.
+                guard isOpen, volume.objects[index]?.preparation == nil else { continue }
+                volume.summaries[index] = nil
+                volume.exceptions[index] = nil
+                volume.objects[index]?.version = .zero
+            }
+            learn(volume, index, map, found, isKnown: isKnown && !anew)
+            if anew, let object = volume.objects[index] {
+                object.version = volume.summaries[index]?.version ?? .zero
+                refreshSlots(volume, object)
+            }
         }
         volume.sortedIndices = nil
     }
@@ -167,7 +181,7 @@ extension Gateway {
     func prepare(_ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void) {
         guard !object.isPrepared else { return completion(nil) }
         if object.preparation != nil {
-            object.preparation!.append { completion(nil) }
+            object.preparation!.append(completion)
             return
         }
         object.preparation = []
@@ -179,7 +193,7 @@ extension Gateway {
                 volume.summaries[object.id.index] = ObjectSummary(version: object.version, isUniform: true)
             }
             completion(errno)
-            for action in waiting { action() }
+            for action in waiting { action(errno) }
             _ = self
         }
         if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
@@ -187,22 +201,33 @@ extension Gateway {
             return finish(.inputOutput)
         }
         let lagging = object.slots.filter { $0.status != .complete && $0.isMember }
-        let join = Join(lagging.count + 1) { [self] errno in
-            if let errno { return finish(errno) }
-            stampIfMemberIsAway(volume, object, finish)
-        }
-        join.arrive(nil)
-        for slot in lagging {
+        // One after the other: should the source fail meanwhile, the others still have all that was acknowledged.
+        func next(_ rest: ArraySlice<CopySlot>) {
+            guard let slot = rest.first else { return stampIfMemberIsAway(volume, object, finish) }
             synchronise(volume, object, slot.channel, source.channel) { [self] outcome in
-                if case .complete = outcome { return join.arrive(nil) }
+                switch outcome {
+                case .complete: return next(rest.dropFirst())
+                case .sourceFailed: return finish(.inputOutput)
+                case .failed: break
+                }
                 // It is given up for now, durably, before anything is answered that it does not have.
                 onCopyBehind(object.id, slot.channel.store)
                 slot.channel.markSuspect(object.id) { [self] failure in
                     if case .dead(let reason)? = failure { reportFailure(slot.channel.store, reason) }
-                    join.arrive(nil)
+                    next(rest.dropFirst())
                 }
             }
         }
+        next(lagging[...])
+    }
+
+    /// The copy that unprepared objects were to be made equal to has gone: what the others have is compared anew, once in
+    /// an epoch. False when that has been done.
+    func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
+        guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
+        volume.learntEpoch = epoch.rawValue
+        fence(volume, upChannels(), anew: true, completion)
+        return true
     }
 
     private func stampIfMemberIsAway(

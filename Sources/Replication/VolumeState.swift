@@ -28,6 +28,8 @@ final class VolumeState {
     var term = Term.none
     /// Stores that have been fenced under this term, with the epoch at which they came up.
     var fenced: [StoreId] = []
+    /// The epoch in which what the stores have was last compared anew.
+    var learntEpoch: UInt64?
     var summaries: [UInt32: ObjectSummary] = [:]
     /// Copies that are not complete, by object: only those that differ from the rule.
     var exceptions: [UInt32: [StoreId: SlotStatus]] = [:]

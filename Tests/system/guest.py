@@ -109,11 +109,21 @@ def _download_kernel(cache: Path) -> Path:
     shutil.rmtree(tree, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         os.chmod(scratch, 0o755)
-        depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], check=True, text=True,
-                                 capture_output=True).stdout
-        package = next(line.split()[-1] for line in depends.splitlines() if "linux-image-" in line and "Depends" in line)
-        subprocess.run(["apt-get", "-qq", "download", package], cwd=scratch, check=True, stderr=subprocess.DEVNULL)
-        deb = next(Path(scratch).glob("*.deb"))
+        def download():
+            depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], text=True,
+                                     capture_output=True).stdout
+            for line in depends.splitlines():
+                if "linux-image-" in line and "Depends" in line:
+                    subprocess.run(["apt-get", "-qq", "download", line.split()[-1]], cwd=scratch,
+                                   stderr=subprocess.DEVNULL)
+            return next(Path(scratch).glob("*.deb"), None)
+        deb = download()
+        if deb is None:
+            # No lists of packages on this machine, or old ones.
+            subprocess.run(["apt-get", "-qq", "update"], check=True, stdout=subprocess.DEVNULL)
+            deb = download()
+        if deb is None:
+            raise RuntimeError("the guest's kernel, linux-image-cloud-amd64, cannot be downloaded")
         subprocess.run(["dpkg", "-x", deb, tree], check=True)
     (tree / "ready").touch()
     return tree
@@ -154,7 +164,10 @@ def kernel_and_initramfs():
         entries.append(("modules.order", stat.S_IFREG | 0o644, "\n".join(p.name for p in chosen).encode() + b"\n"))
         for path in chosen:
             entries.append((f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes()))
-        initramfs.write_bytes(gzip.compress(_cpio(entries), 1))
+        # In one step: another run's guest may be reading it.
+        fresh = cache / "initramfs.new"
+        fresh.write_bytes(gzip.compress(_cpio(entries), 1))
+        fresh.replace(initramfs)
     return kernel, initramfs
 
 

@@ -135,11 +135,13 @@ def test_a_hundred_thousand_objects(new_cluster, capsys):
         os.close(descriptor)
     cluster.kill()
     seconds = timed(lambda: cluster.start(timeout_seconds=60))
+    processor = cluster.cpu_seconds()
     memory = cluster.memory_bytes()
     with capsys.disabled():
-        print(f"\n{objects} objects: start after a crash {seconds:.2f} s, memory {memory >> 20} MiB (empty: {base >> 20})")
+        print(f"\n{objects} objects: start after a crash {seconds:.2f} s (CPU {processor:.2f} s), memory {memory >> 20} MiB (empty: {base >> 20})")
     assert memory - base <= 3 * objects * 300 + (48 << 20)
-    assert seconds <= 3.5
+    # Of the clock, 3 s on a machine that does nothing else.
+    assert processor <= 3 and seconds <= 10
 
 
 def test_an_idle_daemon_uses_next_to_nothing(new_cluster):
