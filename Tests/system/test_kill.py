@@ -93,10 +93,11 @@ def test_twenty_kills_under_fio_and_under_a_guest(new_cluster, directory, capsys
             fio.wait()
     with capsys.disabled():
         print(f"\n{times} kills: longest wait {longest * 1000:.0f} ms")
-    assert longest < 2
     assert guest.boot_and_check(machine, directory / "console-2") >= wrote
     guest.fsck(machine)
     assert_copies_identical(cluster)
+    # Last, because on a machine that is busy with other things only this may fail.
+    assert longest < 2
 
 
 def test_an_upgrade_under_load(new_cluster, directory):
