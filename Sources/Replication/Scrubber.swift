@@ -88,7 +88,7 @@ package final class Scrubber {
             report.copies += slots.count
             report.copiesMissing += max(0, gateway.targets(volume, object.range).count - slots.count)
             verifyNext(volume, object, slots[...], deep: deep, repair: repair, report) { [self] report in
-                compare(volume, object, slots, report, completion)
+                compare(volume, object, report, completion)
             }
         }
     }
@@ -217,20 +217,24 @@ package final class Scrubber {
 
     // MARK: the copies together
 
-    /// Compares the composed views of all complete copies, with the object locked.
+    /// Compares the composed views of all complete copies, with the object locked. A copy that was just given up,
+    /// because its header is damaged, has no say.
     private func compare(
-        _ volume: VolumeState, _ object: ObjectState, _ slots: [CopySlot], _ report: CheckReport,
+        _ volume: VolumeState, _ object: ObjectState, _ report: CheckReport,
         _ completion: @escaping (CheckReport) -> Void
     ) {
-        guard slots.count > 1 else { return completion(report) }
         let views = catalog.state.reachableViews(of: volume.id)
         gateway.lock(volume, object.id.index, .whole, exclusive: true, failed: { _ in completion(report) }) {
-            [self] _, unlock in
+            [self] object, unlock in
+            let slots = object.slots.filter { $0.status == .complete }
             var isDifferent = false
             func finish() {
                 unlock()
                 var report = report
-                if isDifferent {
+                let isUnchanged = slots.allSatisfy { slot in
+                    object.slots.contains { $0.channel.store == slot.channel.store && $0.status == .complete }
+                }
+                if isDifferent, isUnchanged {
                     report.copiesDifferent += 1
                     let text = "copies of object \(object.id) differ at version \(object.version)"
                     if !status.alarms.contains(text) { status.alarms.append(text) }

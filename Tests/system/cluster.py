@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from launcher import Launcher
-from system import is_mounted, run, unmount, wait_until
+from system import abort_mount, is_mounted, run, unmount, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,6 +131,10 @@ class Cluster:
 
     def clean_up(self):
         self.kill()
+        # A test that failed may have files of the mount open: starting any program would wait for the daemon (see the
+        # launcher). So the connection ends first, without one.
+        if is_mounted(self.mount):
+            abort_mount(self.mount)
         # Without a daemon a plain umount would wait for an answer.
         if is_mounted(self.mount):
             subprocess.run(["fusermount3", "-u", "-z", self.mount], capture_output=True)

@@ -65,6 +65,12 @@ def is_mounted(path) -> bool:
         return any(line.split()[4] == str(path) for line in table)
 
 
+def abort_mount(path):
+    """Ends a FUSE mount's connection: what waits in it fails. Starts no process."""
+    force = 1
+    _libc.umount2(os.fsencode(path), force)
+
+
 def unmount(path):
     """Unmounts whatever is mounted there, lazily when it has to be."""
     # More than one may lie on top of each other.

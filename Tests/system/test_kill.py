@@ -59,13 +59,13 @@ def assert_copies_identical(cluster):
     storereader.compare(cluster.stores)
 
 
-def kill_repeatedly(cluster, times: int, seed: int):
+def kill_repeatedly(cluster, times: int, seed: int, also_while_starting: bool = False):
+    """Kills at random points, each after the daemon has answered again, unless it is to be killed while it starts."""
     choice = random.Random(seed)
     for _ in range(times):
-        time.sleep(choice.uniform(0.1, 0.9))
+        time.sleep(choice.uniform(0, 0.4) if also_while_starting else choice.uniform(0.1, 0.9))
         cluster.kill()
-        cluster.start(wait=False)
-        time.sleep(choice.choice([0, 0.05, 0.5]))
+        cluster.start(wait=not also_while_starting)
     cluster.wait_ready()
 
 
@@ -81,6 +81,8 @@ def test_twenty_kills_under_fio_and_under_a_guest(new_cluster, directory, capsys
             probe = Probe(probed, directory)
             kill_repeatedly(cluster, times, seed=1)
             longest = probe.longest_wait_seconds()
+            # A daemon that never gets to serve makes clients wait, but must not make them fail.
+            kill_repeatedly(cluster, times // 4, seed=2, also_while_starting=True)
             wrote = running.wrote()
             running.wait_for("GUEST-WROTE", count=wrote + 5)
             running.assert_no_error()
@@ -91,10 +93,11 @@ def test_twenty_kills_under_fio_and_under_a_guest(new_cluster, directory, capsys
             fio.wait()
     with capsys.disabled():
         print(f"\n{times} kills: longest wait {longest * 1000:.0f} ms")
-    assert longest < 2
     assert guest.boot_and_check(machine, directory / "console-2") >= wrote
     guest.fsck(machine)
     assert_copies_identical(cluster)
+    # Last, because on a machine that is busy with other things only this may fail.
+    assert longest < 2
 
 
 def test_an_upgrade_under_load(new_cluster, directory):

@@ -1,7 +1,10 @@
 # All stores lose power at once: their file system's unsynced writes are really dropped, at random cuts. Everything
 # flushed must be there, reads must be stable, no block unreadable, and the daemon must start by itself.
+import contextlib
+import ctypes
 import os
 import random
+import threading
 import time
 
 import pytest
@@ -12,6 +15,39 @@ from powerloss import LoggedDisk, Replay
 from stamped import StampedWriter, block_reader
 
 
+@contextlib.contextmanager
+def eager_writeback(stores):
+    """The kernel may write dirty pages of a file whenever it likes; here it does so at once with those of the object
+    files, which are the ones that must not get ahead of the journal."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    start_and_wait = 1 | 2 | 4
+    ended = threading.Event()
+
+    def write_back():
+        opened = {}
+        rounds = 0
+        while not ended.wait(0.002):
+            # Looking for new files costs more than writing back.
+            for store in stores if rounds % 50 == 0 else []:
+                for path in store.glob("objects/*/*"):
+                    if path not in opened:
+                        with contextlib.suppress(OSError):
+                            opened[path] = os.open(path, os.O_RDONLY)
+            rounds += 1
+            for descriptor in opened.values():
+                libc.sync_file_range(descriptor, 0, 0, start_and_wait)
+        for descriptor in opened.values():
+            os.close(descriptor)
+    thread = threading.Thread(target=write_back)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def load(disk, directory, seconds: float, faults=(), environment=None) -> tuple:
     """A load on a cluster whose three stores are on `disk`; the daemon is killed at its end. Returns the writer and
     the log's position before the load."""
@@ -20,11 +56,17 @@ def load(disk, directory, seconds: float, faults=(), environment=None) -> tuple:
     if faults:
         cluster.faults.parent.mkdir(parents=True, exist_ok=True)
         cluster.faults.write_text("".join(f"{fault}\n" for fault in faults))
-    with cluster:
+    with cluster, eager_writeback(stores):
         volume = cluster.create("stamped.img", 8 << 20)
         writer = StampedWriter(volume, 2048, 1, disk.position)
+        for _ in range(200):
+            writer.write(64)
         writer.flush()
-        time.sleep(0.5)
+        # An orderly stop writes a checkpoint: from here on the object files, and no record, hold what was flushed.
+        cluster.stop()
+        cluster.start(wait=False)
+        writer.write()
+        writer.flush()
         start = disk.position()
         deadline = time.monotonic() + seconds
         number = 0

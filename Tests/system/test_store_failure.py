@@ -102,35 +102,50 @@ def test_a_store_that_is_deleted_under_load(new_cluster, directory):
     redundancy_by_replacement(cluster, load, bad, directory / "new-disk")
 
 
-def test_a_store_that_fills_up_stays_readable_and_recovers(directory, new_cluster):
-    with FailingDisk(directory / "hardware", 512 << 20) as disk:
-        stores = [directory / "a", directory / "b", disk.mountpoint / "store"]
+def test_stores_that_fill_up_stay_readable_and_recover(directory, new_cluster):
+    with FailingDisk(directory / "one", 512 << 20) as first, FailingDisk(directory / "two", 512 << 20) as second:
+        stores = [directory / "a", first.mountpoint / "store", second.mountpoint / "store"]
         cluster = new_cluster(store_paths=stores)
         load = Load(cluster)
         load.write(1)
         load.writer.flush()
-        foreign = disk.fill()
 
-        def warned():
-            store = next(s for s in cluster.status()["stores"] if s["path"] == str(stores[2]))
-            return store["spaceLevel"] != "fine"
-        wait_until(warned, 30, "the warning of a full store")
-        # New space is refused before anything is damaged; what is written stays readable.
+        def level(store):
+            return next(s for s in cluster.status()["stores"] if s["path"] == str(store))["spaceLevel"]
+        # One is full: guests go on with the copies of the others, and it is said.
+        foreign = [first.fill()]
+        wait_until(lambda: level(stores[1]) == "full", 30, "the warning of a full store")
         big = cluster.create("big.img", 600 << 20)
+        with open(big, "r+b", buffering=0) as file:
+            for _ in range(40):
+                file.write(b"x" * (1 << 20))
+        load.write(1)
+        load.check()
+        assert any(str(stores[1]) in text and "full" in text for text in cluster.status()["problems"])
+        # Fewer than min-copies have room: new space is refused before anything is damaged; what is written stays
+        # readable.
+        foreign.append(second.fill())
+        wait_until(lambda: level(stores[2]) == "full", 30, "the warning of a second full store")
         with pytest.raises(OSError) as caught, open(big, "r+b", buffering=0) as file:
-            for _ in range(600):
+            file.seek(200 << 20)
+            for _ in range(100):
                 file.write(b"x" * (1 << 20))
         assert caught.value.errno == 28
         load.check()
-        foreign.unlink()
-        wait_until(lambda: not warned(), 30, "the store having space again")
+        with open(big, "rb") as file:
+            assert all(file.read(1 << 20) == b"x" * (1 << 20) for _ in range(40))
+        for path in foreign:
+            path.unlink()
+        wait_until(lambda: {level(store) for store in stores} <= {"fine", "low"}, 30, "the stores having space again")
         with open(big, "r+b", buffering=0) as file:
+            file.seek(200 << 20)
             file.write(b"x" * (1 << 20))
         load.write(1)
         load.check()
         load.close()
-        big.unlink()
         cluster.wait_healthy()
+        cluster.quiesce()
+        storereader.compare(stores)
 
 
 def test_a_store_that_was_away_receives_only_what_changed(new_cluster):
