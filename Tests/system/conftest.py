@@ -62,8 +62,8 @@ def length(normal, soak):
 
 @pytest.fixture
 def directory(request):
-    """A scratch directory of this test."""
-    with scratch(request.node.name.split("[")[0].removeprefix("test_")[:30]) as path:
+    """A scratch directory of this test; its name is short, because a socket's path is limited to 107 bytes."""
+    with scratch(request.node.name.split("[")[0].removeprefix("test_")[:14]) as path:
         yield path
 
 
@@ -91,7 +91,7 @@ def new_cluster(directory):
 def cluster(request):
     """One cluster of three stores for all tests of a module that do no harm to it."""
     _require_build()
-    with scratch(Path(request.node.name).stem.removeprefix("test_")) as path:
+    with scratch(Path(request.node.name).stem.removeprefix("test_")[:14]) as path:
         with Cluster(path) as running:
             yield running
             # A daemon that crashed and was not noticed would spoil every later test silently.
