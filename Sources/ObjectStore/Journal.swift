@@ -12,6 +12,8 @@ final class Journal {
         /// The last record put into it; 0 while it has none.
         var lastLsn: UInt64
         var isUnsynced: Bool
+        /// The file is too short: it is made anew before it is used again.
+        var isShort = false
     }
     /// A record that waits to be packed. Header and table are encoded in `meta`.
     private struct Staged {
@@ -118,7 +120,7 @@ final class Journal {
     /// that does not: a checkpoint waits for what is staged, and only a checkpoint frees segments.
     func hasRoom(_ bytes: Int, keeping: Int) -> Bool {
         let opens = plannedOpens + (plannedPosition + bytes > segmentBytes ? 1 : 0)
-        return opens == 0 || free.count - opens >= keeping
+        return opens == 0 && keeping == 0 || free.count - opens >= keeping
     }
     /// More room is wanted: the journal grows, if it may.
     func grow() { if !isGrowthRefused { createSegment() } }
@@ -279,19 +281,36 @@ final class Journal {
         let slot = (0...UInt64(taken.count)).first { !taken.contains($0) }!
         creating = slot
         disk.submit(.createWritten(.journal(slot), size: UInt64(segmentBytes))) { [self] result in
-            creating = nil
             guard !isDead else { return }
+            if case .success = result { return prepare(slot) }
+            creating = nil
             switch result {
-            case .success:
-                free.append(slot)
-                endOfBatch()
-                onRoom()
+            case .success: break
             case .failure(.noSpace):
                 // The segments there are must do; the checkpoint gives them back.
                 isGrowthRefused = true
                 retryGrowth()
                 onSegmentChange()
             case .failure(let errno): onError(errno)
+            }
+        }
+    }
+    /// A start trusts only segments that say they were made whole: on a full disk the others cannot be made anew.
+    private func prepare(_ slot: UInt64) {
+        let page = pool.buffer(blockSize)
+        SegmentHeader(store: store, sequence: 0, firstLsn: 0, size: UInt64(segmentBytes)).encode(to: page.bytes)
+        let header = FileWrite(
+            file: .journal(slot), offset: 0, slices: [BufferSlice(page, offset: 0, count: blockSize)])
+        let failed = { [self] (errno: Errno) in if !isDead { onError(errno) } }
+        disk.submit(.append(header)) { [self] result in
+            if case .failure(let errno) = result { return failed(errno) }
+            disk.submit(.sync([.journal(slot)])) { [self] result in
+                if case .failure(let errno) = result { return failed(errno) }
+                guard !isDead else { return }
+                creating = nil
+                free.append(slot)
+                endOfBatch()
+                onRoom()
             }
         }
     }
@@ -306,8 +325,10 @@ final class Journal {
     /// Gives back the segments whose records are all below `lsn`.
     func recycle(below lsn: UInt64) {
         while segments.count > 1, segments[1].firstLsn <= lsn, !segments[0].isUnsynced {
-            free.append(segments.removeFirst().slot)
+            let segment = segments.removeFirst()
+            if !segment.isShort { free.append(segment.slot) }
         }
+        if segmentCount < Journal.leastSegments { grow() }
         endOfBatch()
         onRoom()
     }

@@ -9,9 +9,7 @@ struct RoomNeed {
     enum Kind {
         /// Brings data: refused when the disk is full, waits for memory, leaves the journal's reserve alone.
         case data
-        /// Gives space back: leaves the reserve alone.
-        case discard
-        /// States, fences, removals: may use the reserve.
+        /// States, fences, removals, discards: may use the reserve.
         case record
     }
     let kind: Kind
@@ -22,7 +20,6 @@ struct RoomNeed {
     static func records(_ count: Int) -> RoomNeed {
         RoomNeed(kind: .record, bytes: Record.headerBytes * max(1, count))
     }
-    static let discard = RoomNeed(kind: .discard, bytes: Record.headerBytes)
     static func data(_ type: RecordType, _ blocks: BlockRange) -> RoomNeed {
         RoomNeed(
             kind: .data,
@@ -41,11 +38,12 @@ struct RoomWaiter {
 /// What found no space on the disk, each until it has succeeded.
 struct Shortages: OptionSet {
     let rawValue: Int
-    static let blocks = Shortages(rawValue: 1)
-    static let direct = Shortages(rawValue: 2)
-    /// Until this ends the journal does not get shorter.
+    static let direct = Shortages(rawValue: 1)
+    static let blocks = Shortages(rawValue: 2)
     static let checkpoint = Shortages(rawValue: 4)
-    static let any: Shortages = [.blocks, .direct, .checkpoint]
+    static let any: Shortages = [.direct, .blocks, .checkpoint]
+    /// Until these end the journal does not get shorter.
+    static let lasting: Shortages = [.blocks, .checkpoint]
 }
 
 extension ObjectStore {
@@ -55,7 +53,6 @@ extension ObjectStore {
     private func fits(_ need: RoomNeed) -> Bool {
         switch need.kind {
         case .record: journal.hasRoom(need.bytes, keeping: 0)
-        case .discard: journal.hasRoom(need.bytes, keeping: ObjectStore.reservedSegments)
         case .data:
             (overlayBytes <= configuration.memoryLimitBytes || isFull)
                 && journal.hasRoom(need.bytes, keeping: ObjectStore.reservedSegments)

@@ -57,7 +57,7 @@ extension ObjectStore {
             }
             if !hasWaited, !hasRoom(operation.need) || isFull {
                 var refusal: Shortages = operation.need.kind == .data ? .any : []
-                if isFull, !refusal.isEmpty, operation.isOverwrite() { refusal = [.checkpoint] }
+                if isFull, !refusal.isEmpty, operation.isOverwrite() { refusal = .lasting }
                 let isRoom = hasRoom(operation.need)
                 if !refusal.isDisjoint(with: shortages), !isRoom || refusal == .any {
                     finishFirst(object)
@@ -97,7 +97,8 @@ extension ObjectStore {
         let floor = unstaged.first ?? .max
         while let waiter = flushWaiters.first, waiter.ticket <= floor {
             flushWaiters.removeFirst()
-            journal.flush(upTo: journal.nextLsn - 1, completion: waiter.completion)
+            // Perhaps all is durable already: an operation may end without a record.
+            stagedBarrier(waiter.completion)
         }
     }
 

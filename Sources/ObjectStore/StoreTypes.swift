@@ -30,6 +30,8 @@ package struct StoreConfiguration: Sendable {
     package var reserveBytes: UInt64 = 1 << 30
     /// Below this much available space the level is `low`.
     package var lowSpaceBytes: UInt64 = 4 << 30
+    /// How long after a start that followed an unclean stop files that nobody knows are looked for.
+    package var sweepDelayMilliseconds: UInt64 = 60_000
     /// Test only: flushes complete without a sync of the journal.
     package var skipJournalSync = false
     /// Test only: blocks go to their object files before their records are durable.
@@ -192,6 +194,8 @@ package struct StoreStatistics: Sendable {
     package var headerLoads: UInt64 = 0
     package var corruptBlocks: UInt64 = 0
     package var damagedHeaders: UInt64 = 0
+    /// Object files that nobody knew, removed.
+    package var orphans: UInt64 = 0
     /// Payload bytes that are served from memory now.
     package var overlayBytes = 0
     package var dirtyHeaders = 0

@@ -129,7 +129,7 @@ extension ObjectStore {
                 becomeFull(.direct)
             }
             unsyncedFiles.insert(sheet.key)
-            whenRoom(.data(type, blocks), refusal: .checkpoint) { [self] result in
+            whenRoom(.data(type, blocks), refusal: .lasting) { [self] result in
                 if case .success = result, elsewhere { journal.syncFirst(sheet.key.storeFile) }
                 next(result.map { elsewhere })
                 unpin(sheet)
@@ -181,11 +181,11 @@ extension ObjectStore {
         completion: @escaping StoreCompletion
     ) {
         guard isOpen else { return fail(completion, .dead) }
-        if let sheet = readySheet(object, generation, .discard) {
+        if let sheet = readySheet(object, generation, .record) {
             stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return
         }
-        perform(object, generation, need: .discard, version: version.rawValue, fail: completion) { [self] sheet in
+        perform(object, generation, need: .record, version: version.rawValue, fail: completion) { [self] sheet in
             stageDiscard(sheet, version.rawValue, blocks, keepAsZero, completion)
             return false
         }

@@ -22,7 +22,9 @@ final class RealMount {
         world = World()
         volumes = FakeVolumes(world: world)
         let parsed = try MountOptions(parsing: options)
-        var template = Array("/tmp/files-test-XXXXXX".utf8CString)
+        // Where whoever started the tests looks for mounts that were left.
+        let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var template = Array("\(parent)/files-test-XXXXXX".utf8CString)
         try #require(mkdtemp(&template) != nil)
         directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         try #require(mkdir(directory + "/mnt", 0o755) == 0)

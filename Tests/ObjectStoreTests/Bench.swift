@@ -26,6 +26,7 @@ final class Bench {
         configuration.syncDelayBytes = 64 << 10
         configuration.directWriteBytes = 16 << 10
         configuration.checkpointIntervalMilliseconds = 40
+        configuration.sweepDelayMilliseconds = 20
         return configuration
     }
 
@@ -135,7 +136,9 @@ final class Bench {
         var tags: [UInt64?] = []
         for block in 0..<count {
             let words = (buffer.bytes + block * blockSize).bindMemory(to: UInt64.self, capacity: 512)
-            if outcome.held[block] {
+            if outcome.pending[block] {
+                tags.append(ModelCopy.pending)
+            } else if outcome.held[block] {
                 tags.append(words[0])
                 if words[511] != words[0] { Issue.record("a torn block") }
             } else {

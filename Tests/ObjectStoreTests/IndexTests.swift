@@ -112,7 +112,8 @@ private let a = ObjectId(VolumeId(1), 0)
         return index
     }
 
-    @Test(arguments: [500_000])
+    /// Only by itself: other tests share the process, and its memory.
+    @Test(.enabled(if: getenv("SHEEP_BENCH") != nil), arguments: [100_000, 1_000_000])
     func aCopyCostsAtMost300BytesOfMemory(_ count: Int) {
         let before = IndexTests.residentBytes()
         let index = IndexTests.generated(count)

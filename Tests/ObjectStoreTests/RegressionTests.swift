@@ -43,4 +43,52 @@ private let b = ObjectId(VolumeId(1), 1)
         }
         #expect(slots == [UInt64(Sheet.slotBytes)])
     }
+
+    /// Found by seed 1579 of the random lives.
+    ///
+    ///     fill     waits for the header, and will find that there is nothing to do
+    ///     flush    waits for the fill; everything else is durable
+    ///     fill     ends without a record: no sync follows, and the flush waited for the next one
+    @Test func aFlushBehindAnOperationThatChangesNothingCompletes() {
+        var configuration = Bench.small()
+        configuration.headerCacheCount = 0
+        let bench = Bench(seed: 1579, configuration: configuration)
+        bench.opened()
+        bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
+        bench.call { bench.store.close(completion: $0) }
+        bench.opened()
+        bench.store.fill(
+            object: a, generation: Generation(1), firstBlock: 0, blockCount: 1, payload: nil, held: .empty,
+            zero: .empty, chunkVersion: .zero, onlyPending: true
+        ) { _ in }
+        #expect(throws: Never.self) { try bench.flush().get() }
+    }
+
+    /// A refused image leaves headers of its checkpoint behind.
+    ///
+    ///     checkpoint 2    writes a's header, stamp 2, into slot 0; the disk is full: no image
+    ///     discard         in a
+    ///     checkpoint 2    (the second of that number) writes a's header, stamp 2, into slot 1, and its image
+    ///     header cache    forgets a's header
+    ///     read            finds two headers of stamp 2, takes the first: the discard was undone
+    @Test func aHeaderOfARefusedCheckpointNeverPassesForANewerOne() {
+        var configuration = Bench.small()
+        configuration.headerCacheCount = 0
+        let bench = Bench(seed: 2, configuration: configuration)
+        bench.opened()
+        bench.disk.fault = { if case .replace(.index, _) = $0 { .noSpace } else { nil } }
+        bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
+        bench.run("refused") { bench.store.shortages.contains(.checkpoint) }
+        bench.call {
+            bench.store.discard(
+                object: a, generation: Generation(1), version: Version(term: Term(1), sequence: 2),
+                blocks: BlockRange(first: 5, count: 1), keepAsZero: true, completion: $0)
+        }
+        bench.disk.fault = { _ in nil }
+        bench.run("space") { !bench.store.isFull && bench.store.checkpoint == nil && bench.store.sheets.isEmpty }
+        #expect(bench.read(a, first: 5, count: 1).tags == [0])
+        bench.disk.crash()
+        bench.opened()
+        #expect(bench.read(a, first: 5, count: 1).tags == [0])
+    }
 }

@@ -321,6 +321,10 @@ final class TestDisk: Disk, Clock {
         }
     }
 
+    /// What was submitted and has not run never happens.
+    func forget() { pending = [] }
+    func sync(_ name: StoreFile) { if let file = files[name] { sync(name, file) } }
+
     // MARK: Tampering
     func contents(_ name: StoreFile) -> [UInt8]? {
         guard let file = files[name] else { return nil }

@@ -7,9 +7,12 @@ import Testing
 @testable import ObjectStore
 
 struct ModelCopy {
+    /// The tag of a block that is to be recovered.
+    static let pending = UInt64.max
     /// Block to tag (0: held as zero), by generation.
     var generations: [UInt32: [Int: UInt64]] = [:]
     var version: UInt64 = 0
+    var state = CopyState.complete
     var exists = false
 
     func composed(_ top: UInt32, _ block: Int) -> UInt64? {
@@ -39,6 +42,11 @@ final class Workload {
     /// operations that have not completed.
     var removals = [Int](repeating: 0, count: objectCount)
     var isRemoving = [Int](repeating: 0, count: objectCount)
+    /// Terms that a completed fence named, and that any did.
+    var fenced: UInt32 = 0
+    var fencing: UInt32 = 0
+    /// The disk takes no new blocks: operations go one by one, because a refused one must leave no trace.
+    var isDiskFull = false
     var problems: [String] = []
 
     init(seed: UInt64, _ change: (inout StoreConfiguration) -> Void = { _ in }) {
@@ -78,10 +86,16 @@ final class Workload {
         outstanding += 1
         let done: StoreCompletion = { [self] result in
             outstanding -= 1
-            if case .success = result { completed[object] = max(completed[object], index) }
+            switch result {
+            case .success: completed[object] = max(completed[object], index)
+            case .failure(.full):
+                if history[object].count != index + 1 { return problem("full at the wrong time") }
+                history[object].removeLast()
+            case .failure: break
+            }
         }
         let store = bench.store
-        switch random.below(100) {
+        switch random.below(128) {
         case 0..<55:
             let count = random.chance(25) ? 4 + random.below(12) : 1 + random.below(3)
             let first = random.below(Workload.blocks - count + 1)
@@ -145,6 +159,41 @@ final class Workload {
                 guard case .success = result else { return }
                 for i in seen.indices { flushed[i] = max(flushed[i], seen[i]) }
             }
+        case 90..<96:
+            let first = random.below(Workload.blocks)
+            let count = 1 + random.below(Workload.blocks - first)
+            sequence += 1
+            state.exists = true
+            state.state = .syncing
+            state.version = Version(term: Term(1), sequence: sequence).rawValue
+            var pending = BlockBitmap()
+            for block in first..<first + count {
+                pending[block] = true
+                state.generations[generation, default: [:]][block] = ModelCopy.pending
+            }
+            history[object].append(state)
+            store.begin(
+                sync: id(object), generation: Generation(generation), base: Version(rawValue: state.version),
+                pending: pending, completion: done)
+        case 96..<108: fill(object, state, done)
+        case 108..<111:
+            state.state = [.complete, .syncing, .suspect][random.below(3)]
+            state.exists = true
+            history[object].append(state)
+            store.setState(object: id(object), state.state, durable: random.chance(50), completion: done)
+        case 111..<113:
+            sequence += 1
+            state.exists = true
+            state.version = Version(term: Term(1), sequence: sequence).rawValue
+            history[object].append(state)
+            store.setVersion(object: id(object), Version(rawValue: state.version), completion: done)
+        case 113..<115:
+            fencing += 1
+            let term = fencing
+            store.fence(volume: VolumeId(3), term: Term(term)) { [self] result in
+                outstanding -= 1
+                if case .success = result { fenced = max(fenced, term) }
+            }
         default:
             // A read in between must see a state that is at least as new as what had completed.
             let from = completed[object]
@@ -162,7 +211,8 @@ final class Workload {
                 let states = history[object][from...]
                 for block in 0..<Workload.blocks where !outcome.corrupt[block] {
                     let word = (buffer.bytes + block * blockSize).load(as: UInt64.self)
-                    let value: UInt64? = outcome.held[block] ? word : nil
+                    let value: UInt64? =
+                        outcome.pending[block] ? ModelCopy.pending : outcome.held[block] ? word : nil
                     if !states.contains(where: { $0.composed(top, block) == value }) {
                         problem("block \(block) of \(object) reads \(value ?? 0), which it never was")
                     }
@@ -171,10 +221,78 @@ final class Workload {
         }
     }
 
+    /// Fills some blocks, as a recovery does.
+    private func fill(_ object: Int, _ before: ModelCopy, _ done: @escaping StoreCompletion) {
+        var state = before
+        let first = random.below(Workload.blocks)
+        let count = 1 + random.below(min(16, Workload.blocks - first))
+        let onlyPending = random.chance(60)
+        let allData = random.chance(30)
+        var held = BlockBitmap()
+        var zero = BlockBitmap()
+        var changes = false
+        tag += 100
+        for block in 0..<count {
+            held[block] = allData || random.chance(80)
+            zero[block] = !allData && random.chance(20)
+            let old = state.generations[generation]?[first + block]
+            guard !onlyPending || old == ModelCopy.pending else { continue }
+            changes = true
+            state.exists = true
+            state.generations[generation, default: [:]][first + block] =
+                !held[block] ? nil : zero[block] ? 0 : tag + UInt64(block)
+        }
+        if changes { history[object].append(state) }
+        // One that changes nothing may complete before those accepted earlier.
+        let done = changes ? done : { [self] _ in outstanding -= 1 }
+        bench.store.fill(
+            object: id(object), generation: Generation(generation), firstBlock: first, blockCount: count,
+            payload: bench.payload(tag, count: count), held: held, zero: zero,
+            chunkVersion: Version(term: Term(1), sequence: sequence), onlyPending: onlyPending, completion: done)
+    }
+
+    private func quiet(_ what: String) {
+        if isDiskFull {
+            for _ in 0..<2000 where outstanding > 0 { _ = bench.step() }
+            // Several restarts on a full disk use up the segments: then all waits for space.
+            if outstanding > 0, bench.store.journal.freeSegments == 0 {
+                isDiskFull = false
+                bench.disk.fault = { _ in nil }
+                bench.run(what) { outstanding == 0 && !bench.store.isFull }
+            }
+        }
+        bench.run(what) { outstanding == 0 }
+        if outstanding > 0 { problem("stuck: \(what)") }
+    }
+    private func setDiskFull(_ isFull: Bool) {
+        if isDiskFull == isFull { return }
+        quiet("before the disk changes")
+        isDiskFull = isFull
+        bench.disk.fault = isFull ? FullDiskTests.fault(.everywhere, bench.disk) : { _ in nil }
+        guard !isFull else { return }
+        bench.run("space is back") { !bench.store.isFull }
+    }
+    /// Sets a copy aside; its place in the order of operations shows only at its end.
+    private func quarantine() {
+        quiet("before a quarantine")
+        let object = random.below(Workload.objectCount)
+        let result = bench.call("quarantine") { bench.store.quarantine(object: id(object), completion: $0) }
+        guard case .success = result else { return problem("quarantine: \(result)") }
+        history[object].append(ModelCopy())
+        completed[object] = history[object].count - 1
+        flushed[object] = history[object].count - 1
+    }
+
     /// Works for a while, then stops in the middle of it.
     func work(_ operations: Int) {
-        for _ in 0..<operations {
+        for _ in 0..<operations where problems.isEmpty {
+            if random.chance(2) { setDiskFull(!isDiskFull) }
+            if random.chance(1), !isDiskFull { quarantine() }
             operate()
+            if isDiskFull {
+                quiet("an operation on a full disk")
+                continue
+            }
             if outstanding > 12 || random.chance(60) { bench.store.endOfBatch() }
             var steps = random.below(6)
             while steps > 0 || outstanding > 16 {
@@ -185,14 +303,20 @@ final class Workload {
     }
 
     func reopen(power: Bool) {
+        if isDiskFull { operate() }
         bench.store.stop()
         if power { bench.disk.crash() } else { bench.disk.kill() }
+        if random.chance(50) {
+            isDiskFull = false
+            bench.disk.fault = { _ in nil }
+        }
         outstanding = 0
         isRemoving = [Int](repeating: 0, count: Workload.objectCount)
         switch bench.open() {
         case .failure(let error): problem("open failed: \(error)")
         case .success(let report): if !report.damage.isEmpty { problem("damage: \(report.damage)") }
         }
+        if bench.store.fencedTerm(of: VolumeId(3)).rawValue < fenced { problem("a fenced term is forgotten") }
         if problems.isEmpty { compare(power ? flushed : completed) }
         if problems.isEmpty, power {
             // What was found must be durable from now on.
@@ -208,6 +332,7 @@ final class Workload {
             var candidates = Array(floor[object]..<history[object].count).filter {
                 let state = history[object][$0]
                 return state.exists == (entry != nil) && state.version == (entry?.version.rawValue ?? 0)
+                    && state.state == (entry?.state ?? .complete)
             }
             if candidates.isEmpty {
                 problem(
@@ -219,7 +344,7 @@ final class Workload {
             tops.append(generation + 1)
             for top in tops {
                 let (tags, outcome) = bench.read(id(object), top: top, first: 0, count: Workload.blocks)
-                if !outcome.corrupt.isEmpty || !outcome.pending.isEmpty {
+                if !outcome.corrupt.isEmpty {
                     problem("object \(object) is not readable")
                     return
                 }
@@ -256,8 +381,8 @@ final class Workload {
         bench.opened()
         for _ in 0..<lives where problems.isEmpty {
             work(random.below(operations) + 1)
-            if random.chance(10) {
-                bench.run("quiet") { outstanding == 0 }
+            if random.chance(10), !isDiskFull {
+                quiet("before the close")
                 bench.call("close") { bench.store.close(completion: $0) }
                 for i in history.indices {
                     flushed[i] = history[i].count - 1

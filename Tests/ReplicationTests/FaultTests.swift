@@ -128,20 +128,20 @@ import Testing
             // Two stores hang: only the first gets the write, and one more to an object that nobody has.
             for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
             _ = world.askWrite(volume, 0, world.pattern(2, 8192))
-            _ = world.askWrite(volume, 5 * MiB, world.pattern(2, 8192))
+            _ = world.askWrite(volume, 5 * mebibyte, world.pattern(2, 8192))
             for _ in 0..<10 + seed { _ = world.step() }
             world.kill()
             for shelf in world.shelves { shelf.disk.window = 8 }
             let ahead = world.storeIds[0]
             #expect(world.start(without: [ahead]) == nil)
             let old = world.read(volume, 0, 8192)
-            let new = world.read(volume, 5 * MiB, 8192)
+            let new = world.read(volume, 5 * mebibyte, 8192)
             world.kill()
             #expect(world.start() == nil)
             #expect(world.read(volume, 0, 8192) == old)
-            #expect(world.read(volume, 5 * MiB, 8192) == new)
+            #expect(world.read(volume, 5 * mebibyte, 8192) == new)
             world.expectAllWell()
-            #expect(world.read(volume, 5 * MiB, 8192) == new)
+            #expect(world.read(volume, 5 * mebibyte, 8192) == new)
         }
     }
 

@@ -2,7 +2,11 @@
 # unmount.
 import contextlib
 import os
+import random
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +125,42 @@ def test_an_open_file_keeps_umount_from_succeeding(new_cluster):
         assert cluster.dog_text("umount").returncode == 5
     cluster.dog("umount")
     wait_until(lambda: not is_mounted(cluster.mount), 10, "the unmounting")
+
+
+def test_a_daemon_killed_while_it_tells_a_mount_what_changed_can_end(new_cluster, directory):
+    """The kernel locks a directory for `ln` until the daemon has answered, and for a notification about a name in it,
+    which cannot be interrupted:
+
+        ln through one mount        daemon                            ln through the other
+                                    answers, invalidates the name     locks the directory, asks
+                                    waits for that lock
+                                    SIGKILL: must end all the same    waits for an answer of the next daemon
+    """
+    cluster = new_cluster()
+    cluster.path("vol.img").write_bytes(b"x" * 4096)
+    with extra_mount(cluster, directory / "m") as second:
+        done, failures = threading.Event(), []
+
+        def link_and_unlink(mount, tag):
+            try:
+                while not done.is_set():
+                    os.link(mount / "vol.img", mount / f"vol@{tag}.img")
+                    os.unlink(mount / f"vol@{tag}.img")
+            except OSError as error:
+                failures.append(error)
+        threads = [threading.Thread(target=link_and_unlink, args=(mount, f"{mount.name}{number}"))
+                   for mount in (cluster.mount, second) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(8):
+                time.sleep(random.uniform(0.1, 0.4))
+                cluster.process.send_signal(signal.SIGKILL)
+                cluster.process.wait(5)
+                cluster.start(wait=False)
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join(30)
+        assert not failures and not any(thread.is_alive() for thread in threads), failures
+        cluster.wait_ready()
