@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -60,12 +59,7 @@ class Cluster:
     # Life
 
     def start(self, wait: bool = True, timeout_seconds: float = 30):
-        command = [*self.prefix, self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount,
-                   "--test-faults", self.faults]
-        for store in self.stores:
-            store.mkdir(parents=True, exist_ok=True)
-            command += ["--store", store]
-        command = [str(c) for c in command + self.options]
+        command = self._command()
         if self.inherited:
             self.process = self._start_with_descriptors(command)
         else:
@@ -75,6 +69,14 @@ class Cluster:
         if wait:
             self.wait_ready(timeout_seconds)
         return self
+
+    def _command(self) -> list:
+        command = [*self.prefix, self.binaries / "sheep", "run", "--socket", self.socket, "--mount", self.mount,
+                   "--test-faults", self.faults]
+        for store in self.stores:
+            store.mkdir(parents=True, exist_ok=True)
+            command += ["--store", store]
+        return [str(c) for c in command + self.options]
 
     def _start_with_descriptors(self, command):
         """As a service manager starts it: sd_listen_fds(3)."""
@@ -115,14 +117,10 @@ class Cluster:
         self.kill()
         return self.start(**options)
 
-    def kill_and_restart_later(self, delay_seconds: float) -> threading.Thread:
+    def kill_and_restart_later(self, delay_seconds: float):
         """Kills after a delay and starts again, while the caller goes on. Join the result."""
-        def act():
-            time.sleep(delay_seconds)
-            self.restart(wait=False)
-        thread = threading.Thread(target=act)
-        thread.start()
-        return thread
+        return Restart(self, self._launcher.restart_later(
+            self.process, delay_seconds, self._command(), self.environment, self.log))
 
     def stop(self, timeout_seconds: float = 30):
         """As an administrator would: SIGTERM. Returns the exit code; the mount must be gone if no file was open."""
@@ -247,6 +245,16 @@ class Cluster:
         self.wait_healthy()
         self.stop()
         wait_until(lambda: not is_mounted(self.mount), 10, "the unmounting")
+
+
+class Restart:
+    """A restart that is under way."""
+
+    def __init__(self, cluster: Cluster, wait):
+        self._cluster, self._wait = cluster, wait
+
+    def join(self):
+        self._cluster.process = self._wait()
 
 
 def wipe(path: Path):

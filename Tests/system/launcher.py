@@ -48,6 +48,17 @@ class Launcher:
     def start(self, command: list, environment: dict, log) -> LaunchedProcess:
         return LaunchedProcess(self, self.ask(command=command, environment=environment, log=str(log)))
 
+    def restart_later(self, process: LaunchedProcess, delay_seconds: float, command: list, environment: dict, log):
+        """Kills `process` after a delay and starts its successor, whatever the caller waits for meanwhile: a fault in
+        a mapped file of the mount stops all threads of an interpreter. Returns a function that waits for the end and
+        gives the new process."""
+        number = self.ask(restart=process.pid, delay=delay_seconds, command=command, environment=environment,
+                          log=str(log))
+
+        def join() -> LaunchedProcess:
+            return LaunchedProcess(self, self.ask(join=number))
+        return join
+
     def close(self):
         if self._process.poll() is None:
             self._process.stdin.close()
@@ -55,18 +66,39 @@ class Launcher:
         self._process.stdout.close()
 
 
+def start(children: dict, question: dict) -> int:
+    with open(question["log"], "ab") as log:
+        child = subprocess.Popen(question["command"], env=question["environment"], stdin=subprocess.DEVNULL,
+                                 stdout=log, stderr=log, start_new_session=True)
+    children[child.pid] = child
+    return child.pid
+
+
+def restart(children: dict, question: dict, result: list):
+    time.sleep(question["delay"])
+    children[question["restart"]].kill()
+    children[question["restart"]].wait()
+    result.append(start(children, question))
+
+
 def main():
-    children = {}
+    children, restarts = {}, []
     for line in sys.stdin:
         question = json.loads(line)
         if "poll" in question:
             answer = children[question["poll"]].poll()
+        elif "restart" in question:
+            result = []
+            thread = threading.Thread(target=restart, args=(children, question, result))
+            thread.start()
+            restarts.append((thread, result))
+            answer = len(restarts) - 1
+        elif "join" in question:
+            thread, result = restarts[question["join"]]
+            thread.join()
+            answer = result[0]
         else:
-            with open(question["log"], "ab") as log:
-                child = subprocess.Popen(question["command"], env=question["environment"], stdin=subprocess.DEVNULL,
-                                         stdout=log, stderr=log, start_new_session=True)
-            children[child.pid] = child
-            answer = child.pid
+            answer = start(children, question)
         print(json.dumps(answer), flush=True)
 
 
