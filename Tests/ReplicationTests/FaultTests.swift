@@ -65,7 +65,7 @@ import Testing
             for i in 0..<10 { world.expect(volume, i * 70_000, 70_000, stamp: UInt8(i + 2)) }
             // Too few are left: refused before anything has changed.
             world.shelves[1].disk.space = disk.space
-            #expect(world.write(volume, 0, world.pattern(99, 4096)) == .noSpace)
+            #expect(world.write(volume, 12 * mebibyte, world.pattern(99, 4096)) == .noSpace)
             world.expect(volume, 0, 70_000, stamp: 2)
             for shelf in world.shelves { shelf.disk.space = space }
             world.pass(milliseconds: 3_000)
