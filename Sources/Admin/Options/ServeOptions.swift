@@ -77,6 +77,12 @@ package struct ServeOptions: Equatable, Sendable {
         stateDirectory =
             words.stateDirectory.map { RuntimePaths.absolute($0) }
             ?? String(socketPath[..<(socketPath.lastIndex(of: "/") ?? socketPath.startIndex)])
+        // The holder's socket is made there: mount-XXXXXXXX.holder.
+        guard stateDirectory.utf8.count + 22 < 108 else {
+            throw ServeOptions.refused(
+                "the state directory's path \(stateDirectory) is longer than 85 bytes: sockets in it cannot have a name",
+                remedy: "use a shorter one: --state-directory DIR")
+        }
         guard let logLevel = LogLevel(rawValue: words.logLevel) else {
             throw ServeOptions.refused(
                 "--log-level is \"\(words.logLevel)\"",
