@@ -109,13 +109,14 @@ extension ObjectStore {
                 state: (entry?.state ?? .suspect).rawValue, copyVersion: entry?.version ?? 0)
             sheet.isDirty = false
             dirtySheets[sheet.key] = nil
-            let slot = 1 - sheet.durableSlot
+            let slot = sheet.isOfReplay ? 0 : 1 - sheet.durableSlot
+            let header = BufferSlice(buffer, offset: 0, count: Sheet.slotBytes)
             batch.append(
                 (
                     sheet,
                     FileWrite(
                         file: sheet.key.storeFile, offset: UInt64(slot * Sheet.slotBytes),
-                        slices: [BufferSlice(buffer, offset: 0, count: Sheet.slotBytes)])
+                        slices: sheet.isOfReplay ? [header, header] : [header])
                 ))
         }
         guard !batch.isEmpty else {
@@ -145,6 +146,7 @@ extension ObjectStore {
             for sheet in run.written where !sheet.isRemoved {
                 sheet.stamp = run.number
                 sheet.durableSlot = 1 - sheet.durableSlot
+                sheet.isOfReplay = false
                 index.updateFile(sheet.key) { $0.stamp = run.number }
             }
             unpinWritten(run)

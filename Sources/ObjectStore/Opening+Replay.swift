@@ -186,6 +186,7 @@ extension Opening {
         }
         if let sheet = store.sheets[key] { return sheet }
         let sheet = Sheet(key: key, generation: Generation(record.generation))
+        sheet.isOfReplay = true
         store.sheets[key] = sheet
         return sheet
     }

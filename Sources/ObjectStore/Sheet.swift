@@ -42,6 +42,9 @@ final class Sheet {
     var stamp: UInt32 = 0
     /// The slot with the durable header; the other one is written next.
     var durableSlot = 1
+    /// The replay took the file for a new one. Yet it may have headers, of checkpoints that never ended and whose
+    /// numbers come again: the first header goes to both slots.
+    var isOfReplay = false
     /// Counts changes, so that a read can tell that it was overtaken.
     var mutations: UInt64 = 0
     /// The last record that dropped a block: until it is durable the file's old data must stay.

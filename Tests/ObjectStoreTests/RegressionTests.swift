@@ -91,4 +91,43 @@ private let b = ObjectId(VolumeId(1), 1)
         bench.opened()
         #expect(bench.read(a, first: 5, count: 1).tags == [0])
     }
+
+    /// Found by seed 808 of the random lives.
+    ///
+    ///     checkpoint 2    writes a's first header, into slot 0; the disk is full: no image
+    ///     checkpoint 4    (or later) writes a's header into slot 1; again no image
+    ///     process killed  the image knows a's file not: the replay makes its header anew, and never sees the two
+    ///     discard         in a
+    ///     checkpoint 2    (the second of that number) writes a's header into slot 0, and its image
+    ///     header cache    forgets a's header
+    ///     read            finds the higher number in slot 1: the discard was undone
+    @Test func aHeaderOfALifeBeforeNeverPassesForANewerOne() {
+        let bench = Bench(seed: 808)
+        bench.opened()
+        bench.disk.fault = { if case .replace(.index, _) = $0 { .noSpace } else { nil } }
+        func discard(_ sequence: UInt64, _ block: Int) {
+            bench.call {
+                bench.store.discard(
+                    object: a, generation: Generation(1), version: Version(term: Term(1), sequence: sequence),
+                    blocks: BlockRange(first: block, count: 1), keepAsZero: true, completion: $0)
+            }
+        }
+        let key = FileKey(object: a, file: 1)
+        bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
+        bench.run("refused") { bench.store.shortages.contains(.checkpoint) }
+        #expect(bench.store.sheets[key]?.durableSlot == 0)
+        discard(2, 5)
+        bench.run("the other slot") { bench.store.sheets[key]?.durableSlot == 1 }
+        let stale = bench.store.highestStamp
+        bench.store.stop()
+        bench.disk.forget()
+        bench.disk.kill()
+        bench.disk.fault = { _ in nil }
+        bench.configuration.headerCacheCount = 0
+        bench.opened()
+        discard(3, 6)
+        bench.run("checkpoint") { bench.store.counters.checkpoints > 0 && bench.store.sheets.isEmpty }
+        #expect(bench.store.lastCheckpoint < stale)
+        #expect(bench.read(a, first: 5, count: 2).tags == [0, 0])
+    }
 }
