@@ -129,7 +129,17 @@ final class Daemon {
             return end(error)
         }
         logger.notice("ready")
+        returnMemory(afterMilliseconds: 10_000)
         _ = try? ServiceManager.notify("READY=1")
+    }
+
+    /// A replay needs the headers of everything in the journals for a moment: what the allocator keeps of that, and of
+    /// later peaks, goes back to the system.
+    private func returnMemory(afterMilliseconds delay: UInt64) {
+        loop.after(milliseconds: delay) { [weak self] in
+            malloc_trim(0)
+            self?.returnMemory(afterMilliseconds: 60_000)
+        }
     }
 
     private func sayHowManyCopies(_ node: Node) {
