@@ -58,7 +58,8 @@ let package = Package(
         .executableTarget(
             name: "sheep",
             dependencies: [
-                "Model", "Placement", "ObjectStore", "Catalog", "Replication", "Runtime", "Fuse", "Filesystem",
+                "CSheep", "Model", "Placement", "ObjectStore", "Catalog", "Replication", "Runtime", "Fuse",
+                "Filesystem",
                 "Admin", argumentParser, logging,
             ], swiftSettings: settings),
         .executableTarget(

@@ -1,6 +1,7 @@
 // The daemon itself: from checked options to a running node. One loop on the main thread runs everything; this file
 // only says in which order it starts and ends.
 import Admin
+import CSheep
 import Catalog
 import Glibc
 import Logging
@@ -137,7 +138,7 @@ final class Daemon {
     /// later peaks, goes back to the system.
     private func returnMemory(afterMilliseconds delay: UInt64) {
         loop.after(milliseconds: delay) { [weak self] in
-            malloc_trim(0)
+            csheep_return_memory()
             self?.returnMemory(afterMilliseconds: 60_000)
         }
     }

@@ -21,4 +21,6 @@
 
 // O_DIRECT, which the Glibc module does not show.
 int csheep_o_direct(void);
+// Gives memory that the allocator keeps back to the system.
+void csheep_return_memory(void);
 #endif
