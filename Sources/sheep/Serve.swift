@@ -20,7 +20,7 @@ final class Daemon {
     let options: ServeOptions
     let loop: EventLoop
     let logger = Logger(label: "sheep")
-    let pool = BufferPool(limitBytes: 64 << 20)
+    let pool = BufferPool(limitBytes: 16 << 20)
     let faults: FaultFile?
     private var node: Node?
     private var mounts: MountManager?

@@ -48,10 +48,10 @@ def eager_writeback(stores):
         thread.join()
 
 
-def load(disk, directory, seconds: float, faults=(), environment=None) -> tuple:
+def load(disk, directory, seconds: float, faults=(), environment=None, copies: int = 3) -> tuple:
     """A load on a cluster whose three stores are on `disk`; the daemon is killed at its end. Returns the writer and
     the log's position before the load."""
-    stores = [disk.mountpoint / f"store{n}" for n in range(3)]
+    stores = [disk.mountpoint / f"store{n}" for n in range(copies)]
     cluster = Cluster(directory / "loaded", store_paths=stores, environment=environment)
     if faults:
         cluster.faults.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,8 @@ def load(disk, directory, seconds: float, faults=(), environment=None) -> tuple:
         while time.monotonic() < deadline:
             writer.write(writer.random.choice([1, 1, 1, 2, 8, 64]))
             number += 1
-            if writer.random.random() < 0.05:
+            # Seldom enough that overwrites of flushed blocks are under way, unflushed, most of the time.
+            if writer.random.random() < 0.02:
                 writer.flush()
             if number % 400 == 0:
                 # Snapshots move the writes to new object files; overwrites of flushed blocks go on.
@@ -83,9 +84,9 @@ def load(disk, directory, seconds: float, faults=(), environment=None) -> tuple:
     return writer, start
 
 
-def check_cut(mounted, directory, history, position):
+def check_cut(mounted, directory, history, position, copies: int = 3):
     """A daemon started on what a cut left."""
-    cluster = Cluster(directory / "cut-cluster", store_paths=[mounted / f"store{n}" for n in range(3)])
+    cluster = Cluster(directory / "cut-cluster", store_paths=[mounted / f"store{n}" for n in range(copies)])
     with cluster:
         volume = cluster.path("stamped.img")
         read = block_reader(volume)
@@ -101,18 +102,19 @@ def check_cut(mounted, directory, history, position):
     return counts
 
 
-def cuts(directory, count: int, seed: int, filesystem: str = "ext4", faults=(), environment=None, stop_at_failure=False):
+def cuts(directory, count: int, seed: int, filesystem: str = "ext4", faults=(), environment=None, stop_at_failure=False,
+         copies: int = 3):
     """(cuts that failed with their reasons, totals)"""
     disk = LoggedDisk(directory, size_bytes=1 << 30, filesystem=filesystem)
     with disk:
-        writer, start = load(disk, directory, 4, faults, environment)
+        writer, start = load(disk, directory, 4, faults, environment, copies)
     failed, totals = [], {}
     with Replay(disk) as replay:
         for number, cut in enumerate(replay.cuts(count, seed, start)):
             keep = random.Random(cut).choice([1, 1, 0.9, 0.5, 0.1])
             with replay.disk_at(cut, keep=keep, seed=seed) as mounted:
                 try:
-                    for key, value in check_cut(mounted, directory, writer.history, replay.position(cut)).items():
+                    for key, value in check_cut(mounted, directory, writer.history, replay.position(cut), copies).items():
                         totals[key] = totals.get(key, 0) + value
                 except (AssertionError, OSError) as error:
                     failed.append(f"cut {cut} (number {number}, keep {keep}): {error}")
@@ -135,7 +137,8 @@ def test_without_the_journals_sync_flushed_writes_are_lost_within_20_cuts(direct
 
 
 def test_with_blocks_written_before_their_record_is_durable_flushed_writes_are_lost_within_20_cuts(directory):
-    failed, _ = cuts(directory, 20, seed=9, faults=["apply-early"], stop_at_failure=True)
+    # One copy: of three, one that was not overwritten yet repairs the others.
+    failed, _ = cuts(directory, 20, seed=9, faults=["apply-early"], stop_at_failure=True, copies=1)
     assert failed
 
 
