@@ -141,7 +141,7 @@ def test_a_hundred_thousand_objects(new_cluster, capsys):
     processor = cluster.cpu_seconds()
     # At rest: the replay had the headers of all of them in memory, until they were written.
     limit = base + 3 * objects * 300 + (48 << 20)
-    deadline = time.monotonic() + 80
+    deadline = time.monotonic() + 20
     while cluster.memory_bytes() > limit and time.monotonic() < deadline:
         time.sleep(1)
     memory = cluster.memory_bytes()
