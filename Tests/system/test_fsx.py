@@ -11,7 +11,7 @@ def test_random_operations_with_kills_show_no_difference(new_cluster, directory)
     cluster = new_cluster()
     seed = int(os.environ.get("SHEEP_TEST_SEED", time.time()))
     # Ten minutes in the test, thirty in the soak.
-    seconds = float(os.environ.get("SHEEP_TEST_RANDOM_SECONDS", length(600.0, 1800.0)))
+    seconds = length(600.0, 1800.0)
     saved = directory.parent / f"sheep-fsx-{seed}.json"
     done = fsx.test_target(lambda: fsx.ClusterTarget(cluster), seed, seconds, True, saved)
     print(f"seed {seed}: {done} operations")
