@@ -173,6 +173,13 @@ package final class Node {
 
     private func copyLost(_ object: ObjectId, _ store: StoreId) {
         guard let channel = gateway.channel(store), let volume = gateway.volumes[object.volume] else { return }
+        let others = gateway.object(volume, object.index).slots
+        guard others.contains(where: { $0.status == .complete && $0.channel.store != store }) else {
+            // What is left of the only copy must not be removed.
+            return log(
+                "store \(store): the copy of object \(object) is damaged, and no other is complete: it is left as it is"
+            )
+        }
         log("store \(store): the copy of object \(object) is damaged; making it anew from another copy")
         gateway.setStatus(volume, object.index, store, .unverified)
         channel.markSuspect(object) { [self] failure in
