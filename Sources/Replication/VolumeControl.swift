@@ -47,6 +47,11 @@ extension Gateway {
         guard let volume = volume(id) else { return completion(refusal(.stale, "the volume cannot be resized")) }
         queueControl(volume) { [self] done in
             finishTrim(volume) { [self] in
+                // One that came again: others may have changed the size and written since.
+                if let request, let earlier = catalog.state.answered[request]?.answer {
+                    completion(earlier)
+                    return done()
+                }
                 let old = catalog.state.volumes[id]?.size ?? 0
                 guard size < old, size % UInt64(blockSize) != 0 else {
                     return proposeSize(volume, size, request) { answer in

@@ -19,7 +19,8 @@ MAXIMUM_VOLUMES = 4
 MAXIMUM_SNAPSHOTS = 6
 
 WEIGHTS = {
-    "write": 30, "read": 20, "direct_write": 20, "direct_read": 10, "truncate": 3, "punch": 6, "zero": 4,
+    "write": 30, "append": 8, "read": 20, "direct_write": 20, "direct_read": 10, "truncate": 3, "allocate": 1,
+    "punch": 6, "zero": 4,
     "copy": 5, "mmap_write": 5, "mmap_read": 4, "sync": 4, "reopen": 2, "holes": 2,
     "snapshot": 2, "read_snapshot": 4, "clone": 1, "rollback": 1, "delete_snapshot": 2, "delete_volume": 1,
     "compare": 1, "kill": 1,
@@ -228,7 +229,7 @@ class Runner:
             # Around the border of two objects.
             offset = max(0, min(size - 1, (offset // OBJECT + 1) * OBJECT - length // 2))
         offset = offset // alignment * alignment
-        length = min((length + alignment - 1) // alignment * alignment, size - offset)
+        length = min((length + alignment - 1) // alignment * alignment, (size - offset) // alignment * alignment)
         return offset, length
 
     # Comparing
@@ -291,6 +292,31 @@ class Runner:
             raise Difference(f"{volume}: wrote {written} of {length} at {offset}")
         model[offset:offset + length] = data
 
+    def do_append(self, v, a, b, seed, count):
+        """Runs of writes at and beyond the end, of which the daemon sees some far ahead."""
+        volume = self.volume(v)
+        model = self.models[volume]
+        for step in range(1 + count % 8):
+            gap = a % 70000 if a % 5 == step else 0
+            data = random.Random(seed + step).randbytes(1 + b % [100, SECTOR, 4096, 70000][count % 4])
+            end = len(model) + gap + len(data)
+            if end > MAXIMUM_SIZE:
+                return
+            written = os.pwrite(self.handle(volume), data, len(model) + gap)
+            if written != len(data):
+                raise Difference(f"{volume}: wrote {written} of {len(data)} beyond the end")
+            model.extend(bytes(gap) + data)
+        if os.fstat(self.handle(volume)).st_size != len(model):
+            raise Difference(f"{volume}: size {os.fstat(self.handle(volume)).st_size}, not {len(model)}, after appending")
+
+    def do_allocate(self, v, a, *_):
+        volume = self.volume(v)
+        model = self.models[volume]
+        size = 1 + a % MAXIMUM_SIZE
+        fallocate(self.handle(volume), 0, 0, size)
+        if size > len(model):
+            model.extend(bytes(size - len(model)))
+
     def do_direct_write(self, v, a, b, seed, x):
         self.do_write(v, a, b, seed, x, direct=True)
 
@@ -345,7 +371,9 @@ class Runner:
         if b % 2:
             # Whole blocks, which may be shared instead of copied.
             from_, to, length = from_ // 4096 * 4096, to // 4096 * 4096, max(4096, length // 4096 * 4096)
-        length = min(length, len(content) - from_, len(model) - to)
+        if a % 7 == 0:
+            to = len(model)
+        length = min(length, len(content) - from_, (MAXIMUM_SIZE if a % 7 == 0 else len(model)) - to)
         if length <= 0:
             return
         if not snapshot and source == destination and abs(from_ - to) < length:
@@ -362,7 +390,7 @@ class Runner:
         finally:
             if snapshot:
                 os.close(descriptor)
-        model[to:to + length] = content[from_:from_ + length]
+        model[to:to + length] = bytes(content[from_:from_ + length])
 
     def do_mmap_write(self, v, a, b, seed, _):
         volume = self.volume(v)
