@@ -2,6 +2,7 @@
 # it, and every read compared. An operation is a line of numbers that is resolved against the model when it runs, so a
 # failing list can be replayed, and shrunk by leaving operations out.
 # It must never let an operation that failed go by: every error that the model does not expect is a difference.
+import errno
 import json
 import mmap
 import os
@@ -23,7 +24,7 @@ WEIGHTS = {
     "punch": 6, "zero": 4,
     "copy": 5, "mmap_write": 5, "mmap_read": 4, "sync": 4, "reopen": 2, "holes": 2,
     "snapshot": 2, "read_snapshot": 4, "clone": 1, "rollback": 1, "delete_snapshot": 2, "delete_volume": 1,
-    "compare": 1, "kill": 1,
+    "flatten": 1, "resize": 1, "compare": 1, "kill": 1,
 }
 
 
@@ -59,6 +60,13 @@ class PlainTarget:
 
     def delete_volume(self, volume):
         self.path(volume).unlink()
+
+    def flatten(self, volume):
+        """The volume holds all its blocks itself; it may be no clone."""
+
+    def resize(self, volume, size):
+        """As the administrator does, beside whoever has it open."""
+        os.truncate(self.path(volume), size)
 
     def kill(self, delay_seconds: float):
         pass
@@ -149,6 +157,18 @@ class ClusterTarget(PlainTarget):
                 if error.status != 5 or attempt == 199:
                     raise
                 time.sleep(0.02)
+
+    def flatten(self, volume):
+        try:
+            os.getxattr(self.path(volume), "user.sheep.parent")
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return
+        self.dog("vdi", "flatten", f"{self.inside}{volume}.img")
+
+    def resize(self, volume, size):
+        self.dog("vdi", "resize", f"{self.inside}{volume}.img", str(size))
 
     def delete_snapshot(self, volume, tag):
         self.snapshot_path(volume, tag).unlink()
@@ -506,6 +526,17 @@ class Runner:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+
+    def do_flatten(self, v, *_):
+        self.target.flatten(self.volume(v))
+
+    def do_resize(self, v, a, *_):
+        volume = self.volume(v)
+        model = self.models[volume]
+        size = min(MAXIMUM_SIZE, len(model) + a % (2 * OBJECT)) // SECTOR * SECTOR
+        if size > len(model):
+            self.target.resize(volume, size)
+            model.extend(bytes(size - len(model)))
 
     def do_compare(self, *_):
         self.compare_all()
