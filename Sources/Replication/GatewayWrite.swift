@@ -205,8 +205,8 @@ extension Gateway {
         var request = operation.request
         request.authority.epoch = epoch
         let slots = object.slots
-        for slot in slots where slot.status != .unverified { operation.pending.append(slot.channel.store) }
-        for slot in slots where slot.status != .unverified {
+        for slot in slots where slot.takesWrites { operation.pending.append(slot.channel.store) }
+        for slot in slots where slot.takesWrites {
             let store = slot.channel.store
             if request.payload != nil, !slot.channel.admits(object.id, request.generation, request.blocks) {
                 // No room there: that copy is given up for this object, durably, before the write is acknowledged.

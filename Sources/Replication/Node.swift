@@ -182,9 +182,9 @@ package final class Node {
         }
         log("store \(store): the copy of object \(object) is damaged; making it anew from another copy")
         gateway.setStatus(volume, object.index, store, .unverified)
-        channel.markSuspect(object) { [self] failure in
+        channel.empty(object) { [self] failure in
             if case .dead(let reason)? = failure { return storeFailed(store, reason) }
-            channel.remove(object) { [self] _ in recovery.copyBehind(object, store) }
+            recovery.copyBehind(object, store)
         }
     }
 

@@ -90,7 +90,7 @@ final class ObjectSync {
             done.append(path.top)
             guard !chunks.isEmpty else { return nextClosed() }
             let fill = { [self] in
-                pull(path, runs(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
+                pull(path, chunkRuns(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
             }
             if hasBegun { return fill() }
             // Nothing of this copy may be believed while it is half filled.
@@ -119,7 +119,7 @@ final class ObjectSync {
                     if let failure { return failed(target, failure) }
                     gateway.setStatus(volume, object.id.index, target.store, .syncing)
                     unpause()
-                    pull(path, runs(chunks), sourceView, isCurrent: true) { [self] in complete() }
+                    pull(path, chunkRuns(chunks), sourceView, isCurrent: true) { [self] in complete() }
                 }
             }
         }
@@ -172,7 +172,7 @@ final class ObjectSync {
         hasBegun = false
         done = []
         unpause()
-        target.remove(object.id) { [self] failure in
+        target.empty(object.id) { [self] failure in
             if let failure { return failed(target, failure) }
             nextClosed()
         }
@@ -183,19 +183,6 @@ final class ObjectSync {
     }
 
     // MARK: pulling
-
-    /// Neighbouring chunks together, up to 1 MiB.
-    private func runs(_ chunks: [Int]) -> [Range<Int>] {
-        var runs: [Range<Int>] = []
-        for chunk in chunks {
-            if let last = runs.last, last.upperBound == chunk, last.count < 16 {
-                runs[runs.count - 1] = last.lowerBound..<chunk + 1
-            } else {
-                runs.append(chunk..<chunk + 1)
-            }
-        }
-        return runs
-    }
 
     private func pull(
         _ path: GenerationPath, _ runs: [Range<Int>], _ view: ComposedView, isCurrent: Bool,
@@ -237,44 +224,18 @@ final class ObjectSync {
         _ path: GenerationPath, _ run: Range<Int>, _ blocks: BlockRange, _ view: ComposedView, onlyPending: Bool,
         released: @escaping () -> Void = {}, _ next: @escaping () -> Void
     ) {
-        var data = view.held
-        data.subtract(view.zero)
-        let fillAll = { [self] (payload: Payload?) in
-            var left = run.count
-            var problem: CopyFailure?
-            for chunk in run {
-                let part = BlockRange.chunk(chunk)
-                let offset = (chunk - run.lowerBound) * blocksPerChunk
-                let hasData = data.containsAny(part)
-                if hasData { gateway.bytesPulled += UInt64(chunkSize) }
-                target.fill(
-                    CopyFill(
-                        object: object.id, generation: path.top, blocks: part, held: view.held, zero: view.zero,
-                        payload: hasData ? payload?.slice(offset..<offset + blocksPerChunk) : nil,
-                        chunkVersion: view.chunkVersions[chunk], onlyPending: onlyPending)
-                ) { [self] failure in
-                    problem = problem ?? failure
-                    left -= 1
-                    guard left == 0 else { return }
-                    released()
-                    if let problem { return failed(target, problem) }
-                    next()
-                }
-            }
-        }
-        guard data.containsAny(blocks) else { return fillAll(nil) }
-        let buffer = gateway.pool.buffer(blocks.byteCount)
-        source.read(object.id, path, blocks, into: buffer, bufferOffset: 0) { [self] result in
-            switch result {
-            case .success(let outcome) where outcome.isWhole || outcome.corrupt.isEmpty:
-                fillAll(Payload(buffer: buffer, firstBlock: 0, blockCount: blocks.count))
-            case .success:
+        gateway.transfer(
+            ChunkTransfer(
+                object: object.id, path: path, run: run, view: view, source: source, target: target,
+                onlyPending: onlyPending)
+        ) { [self] outcome in
+            released()
+            switch outcome {
+            case .done: next()
+            case .failed(let channel, let failure): failed(channel, failure)
+            case .sourceIsCorrupt:
                 gateway.onCorruptCopy(object.id, source.store)
-                released()
                 failed(source, .behind)
-            case .failure(let failure):
-                released()
-                failed(source, failure)
             }
         }
     }
