@@ -37,8 +37,8 @@ final class ObjectSync {
     private let completion: (SyncOutcome) -> Void
     /// Closed generations that are equal by now.
     private var done: [Generation] = []
-    private var hasBegun = false
-    private var hasRestarted = false
+    /// Blocks that the target shows, and the source does not, at the view that is pulled.
+    private var extra = BlockBitmap.empty
     private var holdsPause = false
 
     init(
@@ -89,17 +89,22 @@ final class ObjectSync {
         compare(path) { [self] chunks, sourceView in
             done.append(path.top)
             guard !chunks.isEmpty else { return nextClosed() }
-            let fill = { [self] in
+            // Nothing of this copy may be believed while it is half filled.
+            begin(path, chunks) { [self] in
                 pull(path, chunkRuns(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
             }
-            if hasBegun { return fill() }
-            // Nothing of this copy may be believed while it is half filled.
-            target.beginSync(object.id, top: path.top, base: object.version, pending: .empty, authority) {
-                [self] failure in
-                if let failure { return failed(target, failure) }
-                hasBegun = true
-                fill()
-            }
+        }
+    }
+
+    /// What differs is pending from here on, durably, and its chunks have no version any more: a copy may be ahead, with
+    /// writes that nobody acknowledged.
+    private func begin(_ path: GenerationPath, _ chunks: [Int], _ body: @escaping () -> Void) {
+        var pending = BlockBitmap()
+        for chunk in chunks { pending.insert(.chunk(chunk)) }
+        target.beginSync(object.id, top: path.top, base: object.version, pending: pending, authority) {
+            [self] failure in
+            if let failure { return failed(target, failure) }
+            body()
         }
     }
 
@@ -112,11 +117,7 @@ final class ObjectSync {
             }
             let path = volume.path
             compare(path) { [self] chunks, sourceView in
-                var pending = BlockBitmap()
-                for chunk in chunks { pending.insert(.chunk(chunk)) }
-                target.beginSync(object.id, top: path.top, base: object.version, pending: pending, authority) {
-                    [self] failure in
-                    if let failure { return failed(target, failure) }
+                begin(path, chunks) { [self] in
                     gateway.setStatus(volume, object.id.index, target.store, .syncing)
                     unpause()
                     pull(path, chunkRuns(chunks), sourceView, isCurrent: true) { [self] in complete() }
@@ -148,33 +149,20 @@ final class ObjectSync {
                 var chunks: [Int] = []
                 for chunk in 0..<chunksPerObject {
                     let blocks = BlockRange.chunk(chunk)
-                    let (mine, its) = (ours.chunkVersions[chunk], theirs.chunkVersions[chunk])
                     let isUnknown = theirs.pending.containsAny(blocks) || theirs.corrupt.containsAny(blocks)
-                    guard mine != its || isUnknown else { continue }
+                    guard ours.chunkVersions[chunk] != theirs.chunkVersions[chunk] || isUnknown else { continue }
                     // Where nobody holds anything the versions may differ: merging drops them.
                     guard isUnknown || ours.held.containsAny(blocks) || theirs.held.containsAny(blocks) else {
                         continue
                     }
                     chunks.append(chunk)
-                    // A copy that is ahead; or what the source has dropped and a generation below would still show.
-                    var extra = theirs.held
-                    extra.subtract(ours.held)
-                    if its > mine || extra.containsAny(blocks), !hasRestarted { return restart() }
                 }
+                // What the source has dropped goes from older generations, too: it would show through.
+                extra = theirs.held
+                extra.formUnion(theirs.pending)
+                extra.subtract(ours.held)
                 body(chunks, ours)
             }
-        }
-    }
-
-    /// The copy is ahead, with writes that nobody acknowledged: it begins again, empty.
-    private func restart() {
-        hasRestarted = true
-        hasBegun = false
-        done = []
-        unpause()
-        target.empty(object.id) { [self] failure in
-            if let failure { return failed(target, failure) }
-            nextClosed()
         }
     }
 
@@ -224,11 +212,11 @@ final class ObjectSync {
         _ path: GenerationPath, _ run: Range<Int>, _ blocks: BlockRange, _ view: ComposedView, onlyPending: Bool,
         released: @escaping () -> Void = {}, _ next: @escaping () -> Void
     ) {
-        gateway.transfer(
-            ChunkTransfer(
-                object: object.id, path: path, run: run, view: view, source: source, target: target,
-                onlyPending: onlyPending)
-        ) { [self] outcome in
+        var transfer = ChunkTransfer(
+            object: object.id, path: path, run: run, view: view, source: source, target: target,
+            onlyPending: onlyPending)
+        transfer.extra = extra
+        gateway.transfer(transfer) { [self] outcome in
             released()
             switch outcome {
             case .done: next()

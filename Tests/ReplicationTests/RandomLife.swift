@@ -483,9 +483,10 @@ final class RandomLife {
 
     @Test func randomLivesKeepTheContract() {
         let setting = Environment.value("SHEEP_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
-        // 155 and 183: a second store failed before the map knew of the first.
+        // 155 and 183: a second store failed before the map knew of the first. 109: copies that differed were taken for equal.
         let seeds =
-            setting.count == 2 ? Array(setting[0]...setting[1]) : Array(1...RandomLifeTests.usualSeeds) + [155, 183]
+            setting.count == 2
+            ? Array(setting[0]...setting[1]) : Array(1...RandomLifeTests.usualSeeds) + [109, 155, 183]
         var failed: [UInt64] = []
         for seed in seeds {
             let life = RandomLife(seed: seed)

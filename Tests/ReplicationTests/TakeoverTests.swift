@@ -129,4 +129,41 @@ import Testing
             world.expectAllWell()
         }
     }
+
+    ///   store 0    X (never acknowledged)   away        back: X is older than what was decided
+    ///   others     nothing                  read: 0 0   0 0
+    @Test func whatOnlyAnAbsentMemberHasIsNotRolledForwardOnceItWasReadAsZeros() {
+        for seed in 1...6 {
+            // Three copies are needed, so that the one that is away stays in S.
+            let world = World(seed: UInt64(seed)) { $0.settings.minCopies = 3 }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 8192)
+            for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+            for i in 1...3 { _ = world.askWrite(volume, i * 4 * mebibyte, world.pattern(2, 8192)) }
+            world.pass(milliseconds: 20)
+            world.kill()
+            for shelf in world.shelves { shelf.disk.window = 8 }
+            let ahead = world.storeIds[0]
+            #expect(world.start(without: [ahead]) == nil)
+            #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range))
+            world.expect(volume, 4 * mebibyte, 8192, stamp: 0)
+            // A hole is as good as a read.
+            let hole: Result<UInt64, Errno>? = world.answer("seek") {
+                world.node.seek(.current(volume), offset: UInt64(8 * mebibyte), data: false, $0)
+            }
+            #expect((try? hole?.get()) == UInt64(8 * mebibyte))
+            // What is waiting below min-copies is not acknowledged, a discard of what nobody here has neither.
+            var isDiscarded = false
+            world.node.discard(volume, offset: UInt64(12 * mebibyte), count: 8192) { _ in isDiscarded = true }
+            world.pass(milliseconds: 2_000)
+            #expect(!isDiscarded)
+            world.kill()
+            #expect(world.start() == nil)
+            world.expect(volume, 4 * mebibyte, 8192, stamp: 0)
+            world.expect(volume, 8 * mebibyte, 8192, stamp: 0)
+            world.expectAllWell()
+            world.expect(volume, 4 * mebibyte, 8192, stamp: 0)
+            world.expect(volume, 0, 8192, stamp: 1)
+        }
+    }
 }
