@@ -168,10 +168,13 @@ extension Node: NodeAdministration {
 
     // MARK: the end
 
-    /// Flushes, gives the leases back, closes the stores. A flush that waits for a failed store to be excluded is waited
-    /// for, unless the catalog has stopped: then it never ends.
+    /// Flushes, gives the leases back, closes the stores. A flush that meets a failed store waits until that is excluded,
+    /// unless the catalog has stopped: then that never happens.
     package func shutDown(_ completion: @escaping () -> Void) {
         isStopping = true
+        // What waits for copies has no time left.
+        gateway.options.errorWhenUnavailable = true
+        gateway.wakeWaiters()
         let ids = gateway.volumeOrder
         var hasFlushed = false
         let goOn = { [self] in

@@ -64,6 +64,9 @@ final class VolumeState {
     var controlQueue: [() -> Void] = []
     var controlBusy = false
 
+    /// A store that had writes of this volume was excluded before they were durable there: a flush is true only where others
+    /// have them.
+    var hasLostStore = false
     /// How many writes each store was sent, and how many of them are known to be durable.
     var stores: [StoreMark] = []
     var openCount = 0

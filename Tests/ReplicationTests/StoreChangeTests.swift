@@ -332,9 +332,10 @@ import Testing
         }
         #expect(isLost[0] && isLost.contains(false))
         for store in pair { world.fail(store) }
-        var result: Result<[UInt8], Errno>?
-        world.askRead(.current(volume), 0, 8192) { result = $0 }
+        let waiting = world.askWrite(volume, 0, world.pattern(50, 8192))
         world.run("down") { pair.allSatisfy { world.status($0) == .down } }
+        var result: Result<[UInt8], Errno>?
+        world.askRead(.current(volume), 65_536, 8192) { result = $0 }
         world.pass(milliseconds: 1_000)
         // A store that is only down may come back.
         #expect(result == nil)
@@ -349,7 +350,8 @@ import Testing
         world.node.acceptLoss(pair) { accepted = .some($0) }
         world.run("accepted") { accepted != nil }
         #expect(accepted == .some(nil))
-        for i in 0..<16 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: isLost[i] ? 0 : UInt8(i + 1)) }
+        world.run("the write that waited") { waiting.isAnswered }
+        for i in 1..<16 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: isLost[i] ? 0 : UInt8(i + 1)) }
         world.write(volume, 0, stamp: 99, 8192)
         world.rest()
         world.expectCopiesAreIdentical()

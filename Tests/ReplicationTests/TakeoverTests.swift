@@ -34,6 +34,15 @@ import Testing
         return stamps
     }
 
+    /// The process dies; what was asked of disks that hang has not happened.
+    private func killHanging(_ world: World) {
+        for shelf in world.shelves where shelf.disk.window == 0 {
+            shelf.disk.forgetPending()
+            shelf.disk.window = 8
+        }
+        world.kill()
+    }
+
     /// A volume whose first store has writes that the second never got, and that nobody was told of.
     private func differing(_ seed: UInt64, snapshot: Bool) -> (World, VolumeId, ahead: StoreId, behind: StoreId) {
         let world = World(seed: seed, stores: 3, twoCopies)
@@ -46,8 +55,7 @@ import Testing
         world.shelves[world.shelf(behind)].disk.window = 0
         for i in 0..<4 { _ = world.askWrite(volume, (i * 16 + 3) * blockSize, world.pattern(2, 9 * blockSize)) }
         world.pass(milliseconds: 50)
-        world.kill()
-        for shelf in world.shelves { shelf.disk.window = 8 }
+        killHanging(world)
         return (world, volume, ahead, behind)
     }
 
@@ -112,8 +120,7 @@ import Testing
             for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
             for i in 0..<4 { _ = world.askWrite(volume, (i * 16 + 3) * blockSize, world.pattern(2, 9 * blockSize)) }
             world.pass(milliseconds: 50)
-            world.kill()
-            for shelf in world.shelves { shelf.disk.window = 8 }
+            killHanging(world)
             let ahead = world.storeIds[0]
             #expect(world.start() == nil)
             world.askRead(.current(volume), 0, TakeoverTests.blocks * blockSize) { _ in }
@@ -141,8 +148,7 @@ import Testing
             for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
             for i in 1...3 { _ = world.askWrite(volume, i * 4 * mebibyte, world.pattern(2, 8192)) }
             world.pass(milliseconds: 20)
-            world.kill()
-            for shelf in world.shelves { shelf.disk.window = 8 }
+            killHanging(world)
             let ahead = world.storeIds[0]
             #expect(world.start(without: [ahead]) == nil)
             #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range))
