@@ -23,8 +23,8 @@ extension ClusterMap {
             on = to
             onRanges = toRanges
         } else {
-            on = Ring(members: description.members, copies: description.copies)
-            onRanges = description.members.map { on.ranges(of: $0.store) }
+            let computed = ComputedRing.of(description)
+            (on, onRanges) = (computed.ring, computed.ranges)
         }
         onRing = description
     }
@@ -32,9 +32,8 @@ extension ClusterMap {
     mutating func setTo(_ description: RingDescription?) {
         if description == toRing { return }
         if let description {
-            let ring = Ring(members: description.members, copies: description.copies)
-            to = ring
-            toRanges = description.members.map { ring.ranges(of: $0.store) }
+            let computed = ComputedRing.of(description)
+            (to, toRanges) = (computed.ring, computed.ranges)
         } else {
             to = nil
             toRanges = []

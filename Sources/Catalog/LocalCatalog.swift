@@ -8,6 +8,9 @@ package final class LocalCatalog: CatalogProposer {
     package var onStoreFailure: ((StoreId, Errno) -> Void)? {
         didSet { group.onStoreFailure = onStoreFailure }
     }
+    /// Stores of the map on which there is no catalog at all, though each got one before it joined: they were wiped, or are
+    /// others with an old id. They do not get the catalog, and nothing that they say of objects may be believed.
+    package internal(set) var strangers: [StoreId] = []
     let clock: any Clock
     let incarnation: UInt64
     let node: NodeId

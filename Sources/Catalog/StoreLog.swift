@@ -9,6 +9,8 @@ final class StoreLog {
     private(set) var promised: UInt64 = 0
     /// What this store has, once read or written; nil: nothing that can be used.
     private(set) var found: CatalogFormat.Image?
+    /// There is no file of a catalog, not even a damaged one.
+    private(set) var isBlank = false
     /// Where the next append goes.
     private var base: UInt64 = 1
     private var offset: UInt64 = 0
@@ -32,7 +34,9 @@ final class StoreLog {
         disk.submit(.list(.catalogState)) { result in
             switch result {
             case .failure(let errno): completion(.disk(errno))
-            case .success(.files(let files)): self.loadImages(Array(files.reversed()), completion)
+            case .success(.files(let files)):
+                self.isBlank = files.isEmpty
+                self.loadImages(Array(files.reversed()), completion)
             case .success: completion(.disk(.inputOutput))
             }
         }

@@ -154,11 +154,42 @@ package final class Copy: CopyChannel {
             held[i] = fill.held[fill.blocks.first + i]
             zero[i] = fill.zero[fill.blocks.first + i]
         }
-        objects.fill(
-            object: fill.object, generation: fill.generation, firstBlock: fill.blocks.first,
-            blockCount: fill.blocks.count, payload: fill.payload, held: held, zero: zero,
-            chunkVersion: fill.chunkVersion, onlyPending: fill.onlyPending
-        ) { reply($0.failure) }
+        dropExtra(fill) { [self] failure in
+            if let failure { return reply(failure) }
+            objects.fill(
+                object: fill.object, generation: fill.generation, firstBlock: fill.blocks.first,
+                blockCount: fill.blocks.count, payload: fill.payload, held: held, zero: zero,
+                chunkVersion: fill.chunkVersion, onlyPending: fill.onlyPending
+            ) { reply($0.failure) }
+        }
+    }
+
+    /// What an older generation of the path shows, and the source does not, is not hidden by dropping it in a newer one.
+    private func dropExtra(_ fill: CopyFill, _ completion: @escaping (CopyFailure?) -> Void) {
+        guard let path = fill.extraPath, fill.extra.containsAny(fill.blocks), let entry = objects.entry(fill.object)
+        else { return completion(nil) }
+        var work: [(Generation, BlockRange)] = []
+        for item in entry.generations where item.generation != fill.generation && path.contains(item.generation) {
+            var block = fill.blocks.first
+            while let first = fill.extra.firstIndex(from: block, where: true), first < fill.blocks.end {
+                let end = min(fill.extra.firstIndex(from: first, where: false) ?? fill.blocks.end, fill.blocks.end)
+                work.append((item.generation, BlockRange(first: first, count: end - first)))
+                block = end
+            }
+        }
+        var left = work.count
+        var problem: CopyFailure?
+        guard left > 0 else { return completion(nil) }
+        for (generation, blocks) in work {
+            objects.fill(
+                object: fill.object, generation: generation, firstBlock: blocks.first, blockCount: blocks.count,
+                payload: nil, held: .empty, zero: .empty, chunkVersion: .zero, onlyPending: false
+            ) { result in
+                problem = problem ?? result.failure
+                left -= 1
+                if left == 0 { completion(problem) }
+            }
+        }
     }
 
     package func completeSync(
@@ -190,6 +221,15 @@ package final class Copy: CopyChannel {
     ) {
         objects.verify(object: object, deep: deep) { result in
             reply(result.mapError { .dead($0.sheepError.why) })
+        }
+    }
+
+    package func empty(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void) {
+        objects.setState(object: object, .suspect, durable: true) { [self] result in
+            if let failure = result.failure { return reply(failure) }
+            let generations = objects.entry(object)?.generations.map(\.generation) ?? []
+            guard !generations.isEmpty else { return reply(nil) }
+            objects.remove(object: object, generations: generations) { reply($0.failure) }
         }
     }
 

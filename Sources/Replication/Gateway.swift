@@ -111,7 +111,7 @@ package final class Gateway {
             let summary = volume.summaries[index]
             object = ObjectState(
                 id: ObjectId(volume.id, index), version: summary?.version ?? .zero,
-                isPrepared: summary?.isUniform ?? true)
+                isPrepared: summary?.isUniform ?? !isUndecided(volume, index))
             volume.objects[index] = object
             if volume.objects.count > 16_384 { forgetQuietObjects(volume, except: index) }
         }
@@ -133,7 +133,8 @@ package final class Gateway {
                 continue
             }
             // A store outside S is believed only after recovery has looked at this object in this term.
-            let status = exceptions?[id] ?? (isMember || !exists ? .complete : .unverified)
+            var status = exceptions?[id] ?? (isMember || !exists ? .complete : .unverified)
+            if status == .lagging, !isMember { status = .unverified }
             object.slots.append(CopySlot(channel: channel, status: status, isMember: isMember))
         }
         if !object.slots.contains(where: { $0.isMember && $0.status == .complete }), !exists {

@@ -51,7 +51,9 @@ extension Gateway {
     private func existing(
         _ volume: VolumeState, _ view: VolumeView, _ range: ClosedRange<UInt32>, _ body: @escaping ([UInt32]) -> Void
     ) {
-        let own = volume.indices().filter { range.contains($0) }
+        var own = volume.indices().filter { range.contains($0) }
+        let undecided = undecidedIndices(volume, range)
+        if !undecided.isEmpty { own = (own + undecided).sorted() }
         guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(own) }
         whenReady(parent.volume) { [self] below, _ in
             guard let below else { return body(own) }
@@ -106,7 +108,7 @@ extension Gateway {
         let join = Join(pieces.count, completion)
         for (position, length) in pieces {
             let index = UInt32(position / UInt64(objectSize))
-            guard volume.summaries[index] != nil || volume.showsParent(index) else {
+            guard volume.summaries[index] != nil || volume.showsParent(index) || isUndecided(volume, index) else {
                 join.arrive(nil)
                 continue
             }

@@ -52,31 +52,54 @@ extension Gateway {
     ) {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
-        let body: (ObjectState, @escaping () -> Void) -> Void = { [self] object, unlock in
+        func run(_ object: ObjectState, _ unlock: @escaping () -> Void) {
             // As it is now: a snapshot may have come between.
             let path = view == .current(volume.id) ? volume.path : path
-            if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
-                return readBlocks(volume, object, path, blocks, into: buffer, at: bufferOffset) { errno in
+            let finish: (Errno?) -> Void = { [self] errno in
+                switch standing(of: view, path, volume) {
+                case .shown: break
+                case .gone:
                     unlock()
-                    completion(errno)
+                    return completion(.stale)
+                case .changed where errno == nil: return run(object, unlock)
+                case .changed: break
                 }
+                unlock()
+                completion(errno)
+            }
+            if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
+                return readBlocks(volume, object, path, blocks, into: buffer, at: bufferOffset, finish)
             }
             let whole = pool.buffer(blocks.byteCount)
             readBlocks(volume, object, path, blocks, into: whole, at: 0) { errno in
-                unlock()
                 if errno == nil {
                     (buffer.bytes + bufferOffset).copyMemory(
                         from: whole.bytes + (offset - blocks.byteOffset), byteCount: count)
                 }
-                completion(errno)
+                finish(errno)
             }
         }
         switch view {
-        case .current: lock(volume, index, blocks, exclusive: false, failed: completion, body)
+        case .current: lock(volume, index, blocks, exclusive: false, failed: completion, run)
         case .snapshot:
             // A closed generation does not change: no lock, but copies that differ are made equal first.
-            whenPrepared(volume, index, failed: completion) { object in body(object) {} }
+            whenPrepared(volume, index, failed: completion) { object in run(object) {} }
         }
+    }
+
+    private enum ViewStanding {
+        case shown
+        /// The current view is another one since a rollback: what the old one looked through may have been removed.
+        case changed
+        /// The snapshot, or the volume, was removed: its generations may be, too, and read as absent.
+        case gone
+    }
+    /// How a view that was read stands at the end of the read.
+    private func standing(of view: VolumeView, _ path: GenerationPath, _ volume: VolumeState) -> ViewStanding {
+        if volume.isRemoved { return .gone }
+        guard case .current = view else { return self.path(of: view) == nil ? .gone : .shown }
+        if path == volume.path { return .shown }
+        return catalog.state.reachableViews(of: volume.id).contains(path) ? .shown : .changed
     }
 
     /// Fills whole blocks from the volume's own copies, and what they do not hold from the layer below.

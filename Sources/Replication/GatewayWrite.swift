@@ -205,8 +205,8 @@ extension Gateway {
         var request = operation.request
         request.authority.epoch = epoch
         let slots = object.slots
-        for slot in slots where slot.status != .unverified { operation.pending.append(slot.channel.store) }
-        for slot in slots where slot.status != .unverified {
+        for slot in slots where slot.takesWrites { operation.pending.append(slot.channel.store) }
+        for slot in slots where slot.takesWrites {
             let store = slot.channel.store
             if request.payload != nil, !slot.channel.admits(object.id, request.generation, request.blocks) {
                 // No room there: that copy is given up for this object, durably, before the write is acknowledged.
@@ -308,16 +308,20 @@ extension Gateway {
         statistics.flushes += 1
         guard let volume = volumes[id] else { return completion(nil) }
         let dirty = volume.stores.filter { $0.applied > $0.flushed }
-        guard !dirty.isEmpty else { return completion(nil) }
-        let join = Join(dirty.count, completion)
+        guard !dirty.isEmpty else { return flushed(volume, completion) }
+        let join = Join(dirty.count) { [self] _ in flushed(volume, completion) }
         for mark in dirty {
             let store = mark.store
-            guard let channel = channel(store) else {
+            let excluded = { [self] in
                 // What it had is on the others; that it has left must be durable before anybody relies on them.
                 whenExcluded(store) {
+                    volume.hasLostStore = true
                     volume.flushed(store, upTo: mark.applied)
                     join.arrive(nil)
                 }
+            }
+            guard let channel = channel(store) else {
+                excluded()
                 continue
             }
             channel.flush { [self] failure in
@@ -326,13 +330,26 @@ extension Gateway {
                     return join.arrive(nil)
                 }
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
-                whenExcluded(store) {
-                    volume.flushed(store, upTo: mark.applied)
-                    join.arrive(nil)
-                }
+                excluded()
             }
         }
     }
+
+    /// Every store has flushed or left. Where one has left, the others must have what it had.
+    private func flushed(_ volume: VolumeState, _ completion: @escaping (Errno?) -> Void) {
+        guard volume.hasLostStore, !volume.isRemoved, volume.phase == .ready else { return completion(nil) }
+        let bare = volume.indices().first { index in
+            let id = ObjectId(volume.id, index)
+            return !targets(volume, id.range).contains { isUp($0) && isComplete(id, on: $0) }
+        }
+        guard let bare else {
+            volume.hasLostStore = false
+            return completion(nil)
+        }
+        if options.errorWhenUnavailable || isLost(volume, object(volume, bare)) { return completion(.inputOutput) }
+        mapWaiters.append { [self] in flushed(volume, completion) }
+    }
+    private func isUp(_ store: StoreId) -> Bool { catalog.state.map.store(store)?.status == .up }
 
     /// Runs when the store is no longer up in the map.
     func whenExcluded(_ store: StoreId, _ action: @escaping () -> Void) {

@@ -93,6 +93,9 @@ package protocol CopyChannel: AnyObject {
     /// Looks at headers (and, deep, reads every block) of one copy.
     func verify(
         _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void)
+    /// The copy is emptied to be made anew: suspect, durably, and without any content. It never looks like one of an
+    /// object that was never written.
+    func empty(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void)
     /// The whole copy goes.
     func remove(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void)
 }
@@ -109,6 +112,9 @@ package struct CopyFill: Sendable {
     /// Data of all `blocks`, with checksums; nil when no block has data.
     package var payload: Payload?
     package var chunkVersion: Version
+    /// Blocks that the source does not show and the copy does: they go from all generations of `extraPath`.
+    package var extra = BlockBitmap.empty
+    package var extraPath: GenerationPath? = nil
     /// Fill only what is still pending (a sync of the current generation); else overwrite.
     package var onlyPending: Bool
 }

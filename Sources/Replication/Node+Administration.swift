@@ -168,24 +168,43 @@ extension Node: NodeAdministration {
 
     // MARK: the end
 
+    /// Flushes, gives the leases back, closes the stores. A flush that meets a failed store waits until that is excluded,
+    /// unless the catalog has stopped: then that never happens.
     package func shutDown(_ completion: @escaping () -> Void) {
         isStopping = true
+        // What waits for copies has no time left.
+        gateway.options.errorWhenUnavailable = true
+        gateway.wakeWaiters()
         let ids = gateway.volumeOrder
-        let flushes = Join(ids.count + 1) { [self] _ in
-            let leases = gateway.volumeOrder.compactMap { gateway.volumes[$0] }.filter { $0.phase == .ready }
-            let released = Join(leases.count + 1) { [self] _ in
+        var hasFlushed = false
+        let goOn = { [self] in
+            guard !hasFlushed else { return }
+            hasFlushed = true
+            releaseLeases { [self] in
+                isClosing = true
                 let closing = Join(stores.count + 1) { _ in completion() }
                 closing.arrive(nil)
                 for store in stores { store.copy.objects.close { _ in closing.arrive(nil) } }
             }
-            released.arrive(nil)
-            for volume in leases {
-                catalog.propose(.releaseLease(volume.id, term: volume.term), request: nil) { _ in
-                    released.arrive(nil)
-                }
-            }
         }
+        onHopeless = { [self] in
+            log(
+                "what was written last may not be on all stores: the catalog has stopped, and the node stops without it"
+            )
+            goOn()
+        }
+        let flushes = Join(ids.count + 1) { _ in goOn() }
         flushes.arrive(nil)
         for id in ids { gateway.flush(id) { _ in flushes.arrive(nil) } }
+        if isHopeless { onHopeless() }
+    }
+
+    private func releaseLeases(_ completion: @escaping () -> Void) {
+        let leases = gateway.volumeOrder.compactMap { gateway.volumes[$0] }.filter { $0.phase == .ready }
+        let released = Join(leases.count + 1) { _ in completion() }
+        released.arrive(nil)
+        for volume in leases {
+            catalog.propose(.releaseLease(volume.id, term: volume.term), request: nil) { _ in released.arrive(nil) }
+        }
     }
 }

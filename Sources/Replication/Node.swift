@@ -47,6 +47,12 @@ package protocol CatalogStorage: AnyObject {
     /// The store takes part from now on; it gets the newest state first.
     func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void)
     func detach(store: StoreId)
+    /// Stores that were found wiped at the start, or are others with an old id.
+    var strangers: [StoreId] { get }
+}
+
+extension CatalogStorage {
+    package var strangers: [StoreId] { [] }
 }
 
 package final class Node {
@@ -67,8 +73,13 @@ package final class Node {
     package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
-    /// Told when a store has left this process for good.
+    /// No new work is begun.
     var isStopping = false
+    /// The stores are being closed: what they report now has no meaning any more.
+    var isClosing = false
+    /// A store that failed could not be excluded: the catalog has stopped, and so nothing that waits for that ever ends.
+    var isHopeless = false
+    var onHopeless: () -> Void = {}
 
     package init(
         id: NodeId, incarnation: UInt64, catalog: any CatalogProposer, storage: any CatalogStorage, clock: any Clock,
@@ -119,6 +130,12 @@ package final class Node {
 
     /// Tells the catalog which stores are up and which are not, then looks for work.
     package func start(_ completion: @escaping () -> Void) {
+        for store in storage.strangers where stores.contains(where: { $0.id == store }) {
+            let reason = "it has its id and nothing else: it was wiped, or another one was put in its place"
+            log("store \(store) is refused: \(reason); replace it: dog store replace \(store) DIR")
+            failed[store] = reason
+            detach(store)
+        }
         let records = catalog.state.map.stores
         var commands: [CatalogCommand] = []
         for record in records where record.node == id {
@@ -156,11 +173,14 @@ package final class Node {
 
     /// A store does not work any more: it leaves the map, once, and the guests go on without it.
     package func storeFailed(_ store: StoreId, _ reason: String) {
-        guard failed[store] == nil, !isStopping else { return }
+        guard failed[store] == nil, !isClosing else { return }
         failed[store] = reason
         log("store \(store) failed and leaves the cluster map: \(reason)")
         catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { [self] answer in
-            if case .refused(let error) = answer { log("store \(store) could not be excluded: \(error)") }
+            guard case .refused(let error) = answer else { return }
+            log("store \(store) could not be excluded: \(error)")
+            isHopeless = true
+            onHopeless()
         }
         detach(store)
         storage.detach(store: store)
@@ -182,9 +202,9 @@ package final class Node {
         }
         log("store \(store): the copy of object \(object) is damaged; making it anew from another copy")
         gateway.setStatus(volume, object.index, store, .unverified)
-        channel.markSuspect(object) { [self] failure in
+        channel.empty(object) { [self] failure in
             if case .dead(let reason)? = failure { return storeFailed(store, reason) }
-            channel.remove(object) { [self] _ in recovery.copyBehind(object, store) }
+            recovery.copyBehind(object, store)
         }
     }
 

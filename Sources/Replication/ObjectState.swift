@@ -8,6 +8,9 @@ enum SlotStatus {
     case complete
     /// Takes every write, and pulls what it missed.
     case syncing
+    /// A member of S that has every acknowledged write, but not all that was sent to others: made equal, in place, before
+    /// the object is used (see Equaliser). Should the others go meanwhile, it is as good as they were.
+    case lagging
     /// Not believed and not written to, until recovery begins to synchronise it.
     case unverified
 }
@@ -17,6 +20,8 @@ struct CopySlot {
     var status: SlotStatus
     /// A member of S for the object's range.
     let isMember: Bool
+
+    var takesWrites: Bool { status == .complete || status == .syncing }
 }
 
 /// A write or discard on its way to the copies.

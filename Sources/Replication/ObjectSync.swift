@@ -37,8 +37,8 @@ final class ObjectSync {
     private let completion: (SyncOutcome) -> Void
     /// Closed generations that are equal by now.
     private var done: [Generation] = []
-    private var hasBegun = false
-    private var hasRestarted = false
+    /// Blocks that the target shows, and the source does not, at the view that is pulled.
+    private var extra = BlockBitmap.empty
     private var holdsPause = false
 
     init(
@@ -89,17 +89,22 @@ final class ObjectSync {
         compare(path) { [self] chunks, sourceView in
             done.append(path.top)
             guard !chunks.isEmpty else { return nextClosed() }
-            let fill = { [self] in
-                pull(path, runs(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
-            }
-            if hasBegun { return fill() }
             // Nothing of this copy may be believed while it is half filled.
-            target.beginSync(object.id, top: path.top, base: object.version, pending: .empty, authority) {
-                [self] failure in
-                if let failure { return failed(target, failure) }
-                hasBegun = true
-                fill()
+            begin(path, chunks) { [self] in
+                pull(path, chunkRuns(chunks), sourceView, isCurrent: false) { [self] in nextClosed() }
             }
+        }
+    }
+
+    /// What differs is pending from here on, durably, and its chunks have no version any more: a copy may be ahead, with
+    /// writes that nobody acknowledged.
+    private func begin(_ path: GenerationPath, _ chunks: [Int], _ body: @escaping () -> Void) {
+        var pending = BlockBitmap()
+        for chunk in chunks { pending.insert(.chunk(chunk)) }
+        target.beginSync(object.id, top: path.top, base: object.version, pending: pending, authority) {
+            [self] failure in
+            if let failure { return failed(target, failure) }
+            body()
         }
     }
 
@@ -112,14 +117,10 @@ final class ObjectSync {
             }
             let path = volume.path
             compare(path) { [self] chunks, sourceView in
-                var pending = BlockBitmap()
-                for chunk in chunks { pending.insert(.chunk(chunk)) }
-                target.beginSync(object.id, top: path.top, base: object.version, pending: pending, authority) {
-                    [self] failure in
-                    if let failure { return failed(target, failure) }
+                begin(path, chunks) { [self] in
                     gateway.setStatus(volume, object.id.index, target.store, .syncing)
                     unpause()
-                    pull(path, runs(chunks), sourceView, isCurrent: true) { [self] in complete() }
+                    pull(path, chunkRuns(chunks), sourceView, isCurrent: true) { [self] in complete() }
                 }
             }
         }
@@ -148,33 +149,20 @@ final class ObjectSync {
                 var chunks: [Int] = []
                 for chunk in 0..<chunksPerObject {
                     let blocks = BlockRange.chunk(chunk)
-                    let (mine, its) = (ours.chunkVersions[chunk], theirs.chunkVersions[chunk])
                     let isUnknown = theirs.pending.containsAny(blocks) || theirs.corrupt.containsAny(blocks)
-                    guard mine != its || isUnknown else { continue }
+                    guard ours.chunkVersions[chunk] != theirs.chunkVersions[chunk] || isUnknown else { continue }
                     // Where nobody holds anything the versions may differ: merging drops them.
                     guard isUnknown || ours.held.containsAny(blocks) || theirs.held.containsAny(blocks) else {
                         continue
                     }
                     chunks.append(chunk)
-                    // A copy that is ahead; or what the source has dropped and a generation below would still show.
-                    var extra = theirs.held
-                    extra.subtract(ours.held)
-                    if its > mine || extra.containsAny(blocks), !hasRestarted { return restart() }
                 }
+                // What the source has dropped goes from older generations, too: it would show through.
+                extra = theirs.held
+                extra.formUnion(theirs.pending)
+                extra.subtract(ours.held)
                 body(chunks, ours)
             }
-        }
-    }
-
-    /// The copy is ahead, with writes that nobody acknowledged: it begins again, empty.
-    private func restart() {
-        hasRestarted = true
-        hasBegun = false
-        done = []
-        unpause()
-        target.remove(object.id) { [self] failure in
-            if let failure { return failed(target, failure) }
-            nextClosed()
         }
     }
 
@@ -183,19 +171,6 @@ final class ObjectSync {
     }
 
     // MARK: pulling
-
-    /// Neighbouring chunks together, up to 1 MiB.
-    private func runs(_ chunks: [Int]) -> [Range<Int>] {
-        var runs: [Range<Int>] = []
-        for chunk in chunks {
-            if let last = runs.last, last.upperBound == chunk, last.count < 16 {
-                runs[runs.count - 1] = last.lowerBound..<chunk + 1
-            } else {
-                runs.append(chunk..<chunk + 1)
-            }
-        }
-        return runs
-    }
 
     private func pull(
         _ path: GenerationPath, _ runs: [Range<Int>], _ view: ComposedView, isCurrent: Bool,
@@ -237,44 +212,18 @@ final class ObjectSync {
         _ path: GenerationPath, _ run: Range<Int>, _ blocks: BlockRange, _ view: ComposedView, onlyPending: Bool,
         released: @escaping () -> Void = {}, _ next: @escaping () -> Void
     ) {
-        var data = view.held
-        data.subtract(view.zero)
-        let fillAll = { [self] (payload: Payload?) in
-            var left = run.count
-            var problem: CopyFailure?
-            for chunk in run {
-                let part = BlockRange.chunk(chunk)
-                let offset = (chunk - run.lowerBound) * blocksPerChunk
-                let hasData = data.containsAny(part)
-                if hasData { gateway.bytesPulled += UInt64(chunkSize) }
-                target.fill(
-                    CopyFill(
-                        object: object.id, generation: path.top, blocks: part, held: view.held, zero: view.zero,
-                        payload: hasData ? payload?.slice(offset..<offset + blocksPerChunk) : nil,
-                        chunkVersion: view.chunkVersions[chunk], onlyPending: onlyPending)
-                ) { [self] failure in
-                    problem = problem ?? failure
-                    left -= 1
-                    guard left == 0 else { return }
-                    released()
-                    if let problem { return failed(target, problem) }
-                    next()
-                }
-            }
-        }
-        guard data.containsAny(blocks) else { return fillAll(nil) }
-        let buffer = gateway.pool.buffer(blocks.byteCount)
-        source.read(object.id, path, blocks, into: buffer, bufferOffset: 0) { [self] result in
-            switch result {
-            case .success(let outcome) where outcome.isWhole || outcome.corrupt.isEmpty:
-                fillAll(Payload(buffer: buffer, firstBlock: 0, blockCount: blocks.count))
-            case .success:
+        var transfer = ChunkTransfer(
+            object: object.id, path: path, run: run, view: view, source: source, target: target,
+            onlyPending: onlyPending)
+        transfer.extra = extra
+        gateway.transfer(transfer) { [self] outcome in
+            released()
+            switch outcome {
+            case .done: next()
+            case .failed(let channel, let failure): failed(channel, failure)
+            case .sourceIsCorrupt:
                 gateway.onCorruptCopy(object.id, source.store)
-                released()
                 failed(source, .behind)
-            case .failure(let failure):
-                released()
-                failed(source, failure)
             }
         }
     }

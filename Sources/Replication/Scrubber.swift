@@ -142,8 +142,7 @@ package final class Scrubber {
         }
     }
 
-    /// Takes each bad block from another copy, at the lowest reachable view that looks through its generation: where
-    /// something newer hides the block from that view, nobody sees it at all and any content will do.
+    /// Takes each bad block from another copy, at a view that shows it on the bad one.
     private func repair(
         _ volume: VolumeState, _ object: ObjectState, _ bad: CopySlot, _ outcome: VerifyOutcome,
         _ completion: @escaping (Int) -> Void
@@ -171,10 +170,6 @@ package final class Scrubber {
         _ volume: VolumeState, _ object: ObjectState, _ bad: CopySlot, _ generation: Generation, _ block: Int,
         _ completion: @escaping (Bool) -> Void
     ) {
-        let views = catalog.state.reachableViews(of: volume.id).sorted { $0.top < $1.top }
-        guard let view = views.first(where: { $0.top >= generation && $0.contains(generation) }) else {
-            return completion(false)  // nobody can see it: pruning removes it
-        }
         let blocks = BlockRange(first: block, count: 1)
         // The lock keeps the block from being overwritten between the read there and the fill here.
         gateway.lock(volume, object.id.index, blocks, exclusive: true, failed: { _ in completion(false) }) {
@@ -183,35 +178,67 @@ package final class Scrubber {
                 unlock()
                 completion(isDone)
             }
-            let others = object.slots.filter {
-                $0.status == .complete && $0.channel.store != bad.channel.store
-            }
-            func attempt(_ rest: ArraySlice<CopySlot>) {
-                guard let other = rest.first else { return finish(false) }
+            let views = catalog.state.reachableViews(of: volume.id).filter { $0.contains(generation) }
+            // Nobody can see it: pruning removes it.
+            guard !views.isEmpty else { return finish(false) }
+            // Something newer hides it from some views; a rollback may have brought it back for others.
+            func find(_ rest: ArraySlice<GenerationPath>) {
+                guard let view = rest.first else { return dropHidden(object, bad, generation, blocks, finish) }
                 let buffer = gateway.pool.buffer(blockSize)
-                other.channel.view(object.id, view) { [self] result in
-                    guard case .success(let composed) = result else { return attempt(rest.dropFirst()) }
-                    other.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
-                        guard case .success(let read) = result, read.corrupt.isEmpty else {
-                            return attempt(rest.dropFirst())
-                        }
-                        // A write may have mended it since: what is right now is not touched.
-                        bad.channel.read(object.id, view, blocks, into: gateway.pool.buffer(blockSize), bufferOffset: 0)
-                        {
-                            result in
-                            if case .success(let own) = result, own.corrupt.isEmpty { return finish(false) }
-                            bad.channel.fill(
-                                CopyFill(
-                                    object: object.id, generation: generation, blocks: blocks, held: composed.held,
-                                    zero: composed.zero,
-                                    payload: Payload(buffer: buffer, firstBlock: 0, blockCount: 1),
-                                    chunkVersion: .zero, onlyPending: false)
-                            ) { finish($0 == nil) }
-                        }
-                    }
+                bad.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
+                    guard case .success(let own) = result else { return finish(false) }
+                    if own.corrupt.isEmpty { return find(rest.dropFirst()) }
+                    refill(object, bad, generation, view, blocks, finish)
                 }
             }
-            attempt(others[...])
+            find(views[...])
+        }
+    }
+
+    /// Takes the block from a copy that has it right.
+    private func refill(
+        _ object: ObjectState, _ bad: CopySlot, _ generation: Generation, _ view: GenerationPath, _ blocks: BlockRange,
+        _ completion: @escaping (Bool) -> Void
+    ) {
+        let others = object.slots.filter { $0.status == .complete && $0.channel.store != bad.channel.store }
+        func attempt(_ rest: ArraySlice<CopySlot>) {
+            guard let other = rest.first else { return completion(false) }
+            let buffer = gateway.pool.buffer(blockSize)
+            other.channel.view(object.id, view) { result in
+                guard case .success(let composed) = result else { return attempt(rest.dropFirst()) }
+                other.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { result in
+                    guard case .success(let read) = result, read.corrupt.isEmpty else {
+                        return attempt(rest.dropFirst())
+                    }
+                    bad.channel.fill(
+                        CopyFill(
+                            object: object.id, generation: generation, blocks: blocks, held: composed.held,
+                            zero: composed.zero, payload: Payload(buffer: buffer, firstBlock: 0, blockCount: 1),
+                            chunkVersion: .zero, onlyPending: false)
+                    ) { completion($0 == nil) }
+                }
+            }
+        }
+        attempt(others[...])
+    }
+
+    /// No view shows the block of this generation, and none will: views are only made from views. If it is still bad (a
+    /// write may have mended it), zeros will do.
+    private func dropHidden(
+        _ object: ObjectState, _ bad: CopySlot, _ generation: Generation, _ blocks: BlockRange,
+        _ completion: @escaping (Bool) -> Void
+    ) {
+        bad.channel.verify(object.id, deep: true) { result in
+            guard case .success(let outcome) = result,
+                outcome.generations.contains(where: { $0.generation == generation && $0.corrupt[blocks.first] })
+            else { return completion(false) }
+            var zero = BlockBitmap()
+            zero[blocks.first] = true
+            bad.channel.fill(
+                CopyFill(
+                    object: object.id, generation: generation, blocks: blocks, held: zero, zero: zero, payload: nil,
+                    chunkVersion: .zero, onlyPending: false)
+            ) { completion($0 == nil) }
         }
     }
 

@@ -27,6 +27,9 @@ extension Gateway {
             }
             volume.term = term
             volume.fenced = []
+            volume.heard = []
+            volume.highestStamp = 0
+            volume.restamped = []
             volume.summaries = [:]
             volume.exceptions = [:]
             volume.objects = [:]
@@ -56,9 +59,13 @@ extension Gateway {
     ) {
         var answers: [(StoreId, [CopySummary])] = []
         let join = Join(max(1, stores.count)) { [self] _ in
+            let earlier = anew ? [] : volume.heard
             // Not before what they have is known: a store that counts as fenced is written to.
-            for (store, _) in answers where !volume.fenced.contains(store) { volume.fenced.append(store) }
-            learn(volume, answers.sorted { $0.0 < $1.0 }, anew: anew)
+            for (store, _) in answers {
+                if !volume.fenced.contains(store) { volume.fenced.append(store) }
+                if !volume.heard.contains(store) { volume.heard.append(store) }
+            }
+            learn(volume, answers.sorted { $0.0 < $1.0 }, earlier: earlier, anew: anew)
             completion()
         }
         guard !stores.isEmpty else { return join.arrive(nil) }
@@ -78,7 +85,9 @@ extension Gateway {
 
     /// Compares what the stores have. Objects whose members of S do not agree are made equal before their first use.
     /// Stores that are added to a volume in use never raise a version: what they alone have was never acknowledged.
-    private func learn(_ volume: VolumeState, _ answers: [(StoreId, [CopySummary])], anew: Bool) {
+    private func learn(
+        _ volume: VolumeState, _ answers: [(StoreId, [CopySummary])], earlier: [StoreId], anew: Bool
+    ) {
         let map = catalog.state.map
         let known = volume.indices()
         var knownPosition = 0
@@ -109,7 +118,7 @@ extension Gateway {
                 volume.exceptions[index] = nil
                 volume.objects[index]?.version = .zero
             }
-            learn(volume, index, map, found, isKnown: isKnown && !anew)
+            learn(volume, index, map, found, earlier: earlier, isKnown: isKnown && !anew)
             if anew, let object = volume.objects[index] {
                 object.version = volume.summaries[index]?.version ?? .zero
                 refreshSlots(volume, object)
@@ -119,31 +128,35 @@ extension Gateway {
     }
 
     private func learn(
-        _ volume: VolumeState, _ index: UInt32, _ map: ClusterMap, _ found: [(StoreId, CopySummary?)], isKnown: Bool
+        _ volume: VolumeState, _ index: UInt32, _ map: ClusterMap, _ found: [(StoreId, CopySummary?)],
+        earlier: [StoreId], isKnown: Bool
     ) {
         let range = ObjectId(volume.id, index).range
         let targets = targets(volume, range)
-        let isMember = { (store: StoreId) in targets.contains(store) && map.store(store)?.inSync[range] == true }
+        let members = targets.filter { map.store($0)?.inSync[range] == true }
+        // Once a member has been heard, the object is as that one had it, be it absent.
+        let isDecided = isKnown || members.contains { earlier.contains($0) }
         var version = volume.objects[index]?.version ?? volume.summaries[index]?.version ?? .zero
-        if !isKnown {
-            for case (let store, let summary?) in found where isMember(store) {
-                if summary.state == .complete, summary.isVerified { version = max(version, summary.version) }
+        if !isDecided {
+            for case (let store, let summary?) in found where members.contains(store) && summary.isSound {
+                version = max(version, summary.version)
             }
         }
         var exceptions = volume.exceptions[index] ?? [:]
         var isUniform = volume.summaries[index]?.isUniform ?? true
         for (store, summary) in found where targets.contains(store) {
-            let isRight =
-                summary.map { $0.state == .complete && $0.isVerified && $0.version == version } ?? (version == .zero)
-            if isRight {
-                exceptions[store] = isMember(store) ? nil : .complete
+            let isMember = members.contains(store)
+            let isSound = summary?.isSound ?? true
+            if isSound, summary?.version ?? .zero == version {
+                exceptions[store] = isMember ? nil : .complete
             } else {
-                exceptions[store] = .unverified
-                if isMember(store) { isUniform = false }
+                exceptions[store] = isSound && isMember && !isDecided ? .lagging : .unverified
+                if isMember { isUniform = false }
             }
         }
         // A member of S that is away may have more than those that are here: what is decided now must outrank it.
-        if map.stores.contains(where: { $0.status != .up && isMember($0.id) }) { isUniform = false }
+        let heard = earlier + found.map(\.0)
+        if members.contains(where: { !heard.contains($0) }) { isUniform = false }
         volume.exceptions[index] = exceptions.isEmpty ? nil : exceptions
         volume.summaries[index] = ObjectSummary(version: version, isUniform: isUniform)
         if let object = volume.objects[index], object.inFlight.isEmpty { object.isPrepared = isUniform }
@@ -190,7 +203,11 @@ extension Gateway {
             object.preparation = nil
             if errno == nil {
                 object.isPrepared = true
-                volume.summaries[object.id.index] = ObjectSummary(version: object.version, isUniform: true)
+                // An absent object that had to be stamped exists from now on.
+                if volume.summaries[object.id.index] == nil { volume.sortedIndices = nil }
+                if object.version > .zero || volume.summaries[object.id.index] != nil {
+                    volume.summaries[object.id.index] = ObjectSummary(version: object.version, isUniform: true)
+                }
             }
             completion(errno)
             for action in waiting { action(errno) }
@@ -200,14 +217,26 @@ extension Gateway {
         guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
             return finish(.inputOutput)
         }
-        let lagging = object.slots.filter { $0.status != .complete && $0.isMember }
-        // One after the other: should the source fail meanwhile, the others still have all that was acknowledged.
+        Equaliser(self, volume, object, source.channel) { [self] isEqual in
+            guard isEqual else { return finish(.inputOutput) }
+            synchroniseMembers(volume, object, finish)
+        }.start()
+    }
+
+    /// Members of S whose copies are not believed are made anew before the first use, too, if they can be.
+    private func synchroniseMembers(
+        _ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void
+    ) {
+        guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
+            return completion(.inputOutput)
+        }
+        let distrusted = object.slots.filter { $0.status == .unverified && $0.isMember }
         func next(_ rest: ArraySlice<CopySlot>) {
-            guard let slot = rest.first else { return stampIfMemberIsAway(volume, object, finish) }
+            guard let slot = rest.first else { return completion(nil) }
             synchronise(volume, object, slot.channel, source.channel) { [self] outcome in
                 switch outcome {
                 case .complete: return next(rest.dropFirst())
-                case .sourceFailed: return finish(.inputOutput)
+                case .sourceFailed: return completion(.inputOutput)
                 case .failed: break
                 }
                 // It is given up for now, durably, before anything is answered that it does not have.
@@ -218,7 +247,7 @@ extension Gateway {
                 }
             }
         }
-        next(lagging[...])
+        next(distrusted[...])
     }
 
     /// The copy that unprepared objects were to be made equal to has gone: what the others have is compared anew, once in
@@ -230,23 +259,29 @@ extension Gateway {
         return true
     }
 
-    private func stampIfMemberIsAway(
-        _ volume: VolumeState, _ object: ObjectState, _ completion: @escaping (Errno?) -> Void
-    ) {
-        let map = catalog.state.map
-        let targets = targets(volume, object.range)
-        guard map.stores.contains(where: { $0.inSync[object.range] && $0.status != .up && targets.contains($0.id) }),
-            object.version.term < volume.term
-        else { return completion(nil) }
-        let version = Version(term: volume.term, sequence: object.version.sequence)
-        let complete = object.slots.filter { $0.status == .complete }
-        let join = Join(complete.count, completion)
-        object.version = version
-        for slot in complete {
-            slot.channel.stamp(object.id, version) { [self] failure in
-                if case .dead(let reason)? = failure { reportFailure(slot.channel.store, reason) }
-                join.arrive(nil)
-            }
+    // MARK: members of S that are away
+
+    /// Whether a member of S may have this object although nobody who was heard does: it was away when the volume was
+    /// taken. Its absence is then decided, durably, before it is answered.
+    func isUndecided(_ volume: VolumeState, _ index: UInt32) -> Bool {
+        guard volume.summaries[index] == nil else { return false }
+        let range = ObjectId(volume.id, index).range
+        return catalog.state.map.stores.contains { $0.inSync[range] && !volume.heard.contains($0.id) }
+    }
+
+    /// Objects of `range` that are undecided, ascending: usually none, and that is quickly said.
+    func undecidedIndices(_ volume: VolumeState, _ range: ClosedRange<UInt32>) -> [UInt32] {
+        let unheard = catalog.state.map.stores.filter { !$0.inSync.isEmpty && !volume.heard.contains($0.id) }
+        guard !unheard.isEmpty else { return [] }
+        return range.filter { index in
+            guard volume.summaries[index] == nil else { return false }
+            let range = ObjectId(volume.id, index).range
+            return unheard.contains { $0.inSync[range] }
         }
     }
+}
+
+extension CopySummary {
+    /// It counts: complete, and not distrusted.
+    var isSound: Bool { state == .complete && isVerified }
 }

@@ -38,7 +38,7 @@ extension Gateway {
                     completion(.success(inherited))
                 }
             }
-            guard volume.summaries[index] != nil else { return below(.empty, .empty) }
+            guard volume.summaries[index] != nil || isUndecided(volume, index) else { return below(.empty, .empty) }
             whenPrepared(volume, index, failed: { completion(.failure($0 ?? .inputOutput)) }) { object in
                 guard let slot = object.slots.first(where: { $0.status == .complete }) else {
                     return completion(.failure(.inputOutput))
@@ -70,7 +70,11 @@ extension Gateway {
                 let middle = (low + high) / 2
                 if indices[middle] < index { low = middle + 1 } else { high = middle }
             }
-            let own = low < indices.count ? indices[low] : nil
+            var own = low < indices.count ? indices[low] : nil
+            // Whether there is something is decided before it is said.
+            let last = UInt32((max(1, volume.size) - 1) / UInt64(objectSize))
+            let end = min(own ?? last, last)
+            if index <= end, let undecided = undecidedIndices(volume, index...end).first { own = undecided }
             guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(.success(own)) }
             nextObject(.snapshot(parent.volume, parent.generation), index) { result in
                 guard case .success(let inherited) = result else { return body(result) }

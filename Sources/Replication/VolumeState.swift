@@ -28,6 +28,14 @@ final class VolumeState {
     var term = Term.none
     /// Stores that have been fenced under this term, with the epoch at which they came up.
     var fenced: [StoreId] = []
+    /// Stores that were fenced at any time under this term: all that they have of older terms has been seen.
+    var heard: [StoreId] = []
+    /// The highest sequence that an equaliser has given under this term: none is ever given twice, for copies at the same
+    /// version count as equal.
+    var highestStamp: UInt64 = 0
+    /// Objects whose copies an equaliser has stamped without having come to its end: their versions are not those that the
+    /// fence told of.
+    var restamped: Set<UInt32> = []
     /// The epoch in which what the stores have was last compared anew.
     var learntEpoch: UInt64?
     var summaries: [UInt32: ObjectSummary] = [:]
@@ -56,6 +64,9 @@ final class VolumeState {
     var controlQueue: [() -> Void] = []
     var controlBusy = false
 
+    /// A store that had writes of this volume was excluded before they were durable there: a flush is true only where others
+    /// have them.
+    var hasLostStore = false
     /// How many writes each store was sent, and how many of them are known to be durable.
     var stores: [StoreMark] = []
     var openCount = 0

@@ -221,4 +221,76 @@ import Testing
         world.expect(deep, 6 * mebibyte, mebibyte, stamp: 0)
         world.expectAllWell()
     }
+
+    /// One guest writes to two volumes in turn: the second volume never shows more than the first in a group.
+    @Test func aGroupSnapshotShowsItsVolumesAtOneInstant() {
+        for seed in 1...10 {
+            let world = World(seed: UInt64(seed))
+            let volumes = [world.volume("a"), world.volume("b"), world.volume("c")]
+            for volume in volumes { world.write(volume, 0, stamp: 1, 8192) }
+            var stamp: UInt8 = 1
+            var written: [UInt8] = [1, 1, 1]
+            func writeOn(_ i: Int) {
+                if i == 0 {
+                    guard stamp < 60 else { return }
+                    stamp += 1
+                }
+                let (now, asked) = (stamp, world.askWrite(volumes[i], 0, world.pattern(stamp, 8192)))
+                asked.whenAnswered = {
+                    written[i] = now
+                    writeOn((i + 1) % 3)
+                }
+            }
+            writeOn(0)
+            for _ in 0..<seed * 9 { _ = world.step() }
+            let before = written
+            var result: CommandAnswer?
+            world.node.snapshot(volumes, tag: "g", group: .root, replaceExisting: false, request: nil) { result = $0 }
+            world.run("group snapshot") { result != nil }
+            let after = written
+            world.run("writes") { stamp == 60 && written.allSatisfy { $0 == 60 } }
+            guard let group = world.catalog.state.directories[.root]?.groupSnapshots["g"] else {
+                Issue.record("\(String(describing: result))")
+                return
+            }
+            let seen = volumes.map { volume -> UInt8 in
+                let generation = group.members.first { $0.volume == volume }!.generation
+                let bytes = world.read(.snapshot(volume, generation), 0, 8192) ?? [0]
+                #expect(Set(bytes).count == 1)
+                return bytes[0]
+            }
+            for i in 0..<3 { #expect(seen[i] >= before[i] && seen[i] <= max(after[i], before[i]) + 1) }
+            #expect(seen[0] >= seen[1] && seen[1] >= seen[2] && seen[0] - seen[2] <= 1, "\(seen)")
+            world.kill()
+            #expect(world.start() == nil)
+            #expect(world.propose(.removeGroupSnapshot(directory: .root, tag: "g")) == .done)
+            world.expectAllWell()
+            for volume in volumes { world.expect(volume, 0, 8192, stamp: 60) }
+            #expect(world.catalog.state.volumes[volumes[0]]?.snapshots.isEmpty == true)
+        }
+    }
+
+    /// One of its volumes cannot be drained: nothing of the group is there, and writes go on.
+    @Test func aGroupSnapshotIsThereWholeOrNotAtAll() {
+        let world = World(seed: 2)
+        let volumes = [world.volume("a"), world.volume("b")]
+        for volume in volumes { world.write(volume, 0, stamp: 1, 8192) }
+        for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+        let asked = world.askWrite(volumes[1], 0, world.pattern(2, 8192))
+        var result: CommandAnswer?
+        world.node.snapshot(volumes, tag: "g", group: .root, replaceExisting: false, request: nil) { result = $0 }
+        world.run("refused", seconds: 10) { result != nil }
+        guard case .refused(let error)? = result else {
+            Issue.record("\(String(describing: result))")
+            return
+        }
+        #expect(error.errno == .tryAgain)
+        for shelf in world.shelves { shelf.disk.window = 8 }
+        world.run("write") { asked.isAnswered }
+        #expect(asked.errno == nil)
+        #expect(world.catalog.state.directories[.root]?.groupSnapshots.isEmpty == true)
+        #expect(volumes.allSatisfy { world.catalog.state.volumes[$0]?.snapshots.isEmpty == true })
+        for volume in volumes { world.write(volume, 0, stamp: 3, 8192) }
+        world.expectAllWell()
+    }
 }

@@ -160,4 +160,148 @@ import Testing
         world.rest()
         for store in world.node.stores { #expect(store.copy.objects.objects(of: volume).isEmpty) }
     }
+
+    /// Both headers of the object's file are damaged, and the other copy is away: what is left is left alone.
+    @Test func theOnlyCompleteCopyIsNotRemovedWhenItsHeaderIsDamaged() {
+        let world = World(seed: 5) { $0.settings.copies = 2 }
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 100_000)
+        world.flush(volume)
+        world.pass(milliseconds: 2_000)
+        guard let state = world.node.gateway.volumes[volume] else { return }
+        let pair = world.node.gateway.targets(state, ObjectId(volume, 0).range)
+        world.shutDown()
+        let disk = world.shelves[world.shelf(pair[0])].disk
+        let name = StoreFile.object(ObjectId(volume, 0), Generation(1))
+        let flip = { for offset in [60, 8192 + 60] { disk.flipBit(name, offset) } }
+        flip()
+        #expect(world.start(without: [pair[1]]) == nil)
+        #expect(world.node.scrubber.start(deep: true, volume: nil))
+        world.run("scrub") { !world.node.scrubber.status.isRunning }
+        #expect(world.log.contains { $0.contains("it is left as it is") })
+        #expect(world.store(pair[0])?.entry(ObjectId(volume, 0))?.generations.count == 1)
+        #expect(disk.exists(name))
+        var result: Result<[UInt8], Errno>?
+        world.askRead(.current(volume), 0, 4096) { result = $0 }
+        world.run("read") { result != nil }
+        #expect(throws: Errno.inputOutput) { try result?.get() }
+        // Somebody mends the disk: nothing was lost.
+        world.kill()
+        flip()
+        #expect(world.start() == nil)
+        world.expect(volume, 0, 100_000, stamp: 1)
+        world.expectAllWell()
+    }
+
+    ///   generation 1   block A  (rots)         snapshot s1
+    ///   generation 2   block B                 snapshot s2: hides A
+    ///   rollback to s1, generation 3 hides 2   the current view shows A
+    @Test func aRottenBlockThatOnlyARollbackShowsIsRepaired() {
+        for isHidden in [false, true] {
+            let world = World(seed: 6)
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 200_000)
+            world.snapshot(volume, "s1")
+            world.write(volume, 0, stamp: 2, 50_000)
+            let second = world.snapshot(volume, "s2")
+            world.rollback(volume, "s1")
+            world.write(volume, 120_000, stamp: 3, 4096)
+            // With the first snapshot gone, and the current view overwritten, nothing shows it; else the current view does.
+            world.removeSnapshot(volume, "s1")
+            if isHidden { world.write(volume, 0, stamp: 4, 50_000) }
+            world.flush(volume)
+            world.rest()
+            world.pass(milliseconds: 2_000)
+            world.shutDown()
+            let disk = world.shelves[1].disk
+            let name = StoreFile.object(ObjectId(volume, 0), Generation(1))
+            guard let size = disk.contents(name)?.count else {
+                Issue.record("no file")
+                return
+            }
+            let data = size - 49 * 4096
+            for block in 0..<5 { disk.flipBit(name, data + block * 4096 + 99) }
+            #expect(world.start() == nil)
+            var report: CheckReport?
+            world.node.scrubber.check(volume, deep: true, repair: true, progress: { _, _ in }) { report = $0 }
+            world.run("check") { report != nil }
+            #expect(report?.blocksBad == 5 && report?.blocksRepaired == 5, "\(isHidden) \(String(describing: report))")
+            report = nil
+            world.node.scrubber.check(volume, deep: true, repair: false, progress: { _, _ in }) { report = $0 }
+            world.run("check again") { report != nil }
+            #expect(report?.blocksBad == 0 && report?.copiesDifferent == 0, "\(isHidden) \(String(describing: report))")
+            world.expect(volume, 0, 50_000, stamp: isHidden ? 4 : 1)
+            world.expect(volume, 50_000, 60_000, stamp: 1)
+            world.expect(.snapshot(volume, second), 0, 50_000, stamp: 2)
+            world.expect(.snapshot(volume, second), 50_000, 150_000, stamp: 1)
+            world.expectAllWell()
+        }
+    }
+
+    /// The flush at the end meets a disk that fails: the store is excluded, durably, and then the flush is true.
+    @Test func aStoreThatFailsWhileTheNodeStopsIsExcludedAndTheStopEnds() {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 100_000)
+            let bad = world.storeIds[seed % 3]
+            world.shelves[seed % 3].disk.fault = { if case .sync = $0 { .inputOutput } else { nil } }
+            world.shutDown()
+            for shelf in world.shelves { shelf.disk.fault = { _ in nil } }
+            #expect(world.start(without: [bad]) == nil)
+            #expect(world.status(bad) == .down)
+            world.expect(volume, 0, 100_000, stamp: 1)
+        }
+    }
+
+    /// Every disk fails: no flush can be true. The stop ends all the same.
+    @Test func aFlushThatNoStoreHasIsNotAnsweredAndTheStopEnds() {
+        let world = World(seed: 3)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 100_000)
+        for shelf in world.shelves { shelf.disk.fault = { if case .sync = $0 { .inputOutput } else { nil } } }
+        let flush = Asked()
+        world.node.flush(volume) { flush.answer($0) }
+        world.pass(milliseconds: 1_000)
+        #expect(!flush.isAnswered)
+        world.shutDown()
+        #expect(!flush.isAnswered || flush.errno == .inputOutput)
+    }
+
+    /// The answer is what the snapshot showed, or ESTALE; never the zeros of what has been removed.
+    @Test func aReadOfASnapshotThatIsRemovedMeanwhileIsRightOrStale() {
+        var stale = 0
+        for seed in 1...40 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 70_000)
+            let snapshot = world.snapshot(volume, "s")
+            world.write(volume, 0, stamp: 2, 70_000)
+            world.flush(volume)
+            world.pass(milliseconds: 1_500)
+            // Reads take long.
+            for shelf in world.shelves { shelf.disk.window = 0 }
+            var result: Result<[UInt8], Errno>?
+            world.askRead(.snapshot(volume, snapshot), 0, 69_632) { result = $0 }
+            for _ in 0..<seed % 5 { _ = world.step() }
+            for shelf in world.shelves { shelf.disk.window = 8 }
+            var removed: CommandAnswer?
+            world.catalog.propose(.removeSnapshot(volume: volume, tag: "s"), request: nil) { removed = $0 }
+            var late: [Result<[UInt8], Errno>] = []
+            for _ in 0..<6 {
+                world.askRead(.snapshot(volume, snapshot), 0, 69_632) { late.append($0) }
+                for _ in 0..<seed { _ = world.step() }
+            }
+            world.run("all") { result != nil && removed != nil && late.count == 6 }
+            for answer in [result!] + late {
+                switch answer {
+                case .success(let bytes): #expect(bytes.allSatisfy { $0 == 1 }, "seed \(seed)")
+                case .failure(let errno):
+                    #expect(errno == .stale, "seed \(seed)")
+                    stale += 1
+                }
+            }
+        }
+        #expect(stale > 0)
+    }
 }

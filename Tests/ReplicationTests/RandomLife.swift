@@ -40,6 +40,9 @@ final class RandomLife {
     private var life = 0
     private(set) var problems: [String] = []
     private(set) var history: [String] = []
+    /// Stores that fail in this life of the process; the map may not know it yet.
+    private var failing: [StoreId] = []
+    private let givesUpSoon: Bool
     private static let objects = 3
     /// Where things happen, in sectors: around the ends of objects and of chunks.
     private static let spots = [0, 120, 8192 - 24, 8192 + 256, 2 * 8192 - 8, 2 * 8192 + 1000]
@@ -49,7 +52,11 @@ final class RandomLife {
         self.seed = seed
         var random = Random(seed ^ 0x11fe)
         let stores = 3 + random.below(3)
-        world = World(seed: seed, stores: stores)
+        // In some lives stores are given up soon, so that two may fail at once: what waits for them goes on in time.
+        givesUpSoon = seed % 3 == 0
+        world = World(seed: seed, stores: stores) {
+            if seed % 3 == 0 { $0.settings.downOutIntervalMilliseconds = 20_000 }
+        }
         self.random = random
         addVolume()
         addVolume()
@@ -362,11 +369,18 @@ final class RandomLife {
 
     private func failStore() {
         let map = world.catalog.state.map
-        let up = map.stores.filter { $0.status == .up }
-        // One may go of three; what else is there must hold everything.
-        guard up.count == map.stores.count, world.isAtRest, map.stores.count >= 3 else { return }
-        let victim = random.pick(up).id
+        let up = map.stores.filter { $0.status == .up }.map(\.id)
+        // One may go of three; what else is there must hold everything. A second one of five makes writes below
+        // min-copies wait until the two are given up: only where that is soon.
+        guard failing.isEmpty, up.count == map.stores.count, world.isAtRest, map.stores.count >= 3 else { return }
+        fail(random.pick(up))
+        guard givesUpSoon, up.count >= 5, random.chance(percent: 40) else { return }
+        for _ in 0..<random.pick([0, 1, 10, 100]) { _ = world.step() }
+        fail(random.pick(up.filter { !failing.contains($0) }))
+    }
+    private func fail(_ victim: StoreId) {
         note("store \(victim) fails")
+        failing.append(victim)
         let disk = world.shelves[world.shelf(victim)].disk
         switch random.below(3) {
         case 0: disk.isBroken = true
@@ -389,6 +403,7 @@ final class RandomLife {
     }
 
     private func restart() {
+        failing = []
         for shelf in world.shelves {
             shelf.disk.isBroken = false
             shelf.disk.fault = { _ in nil }
@@ -464,9 +479,14 @@ final class RandomLife {
 }
 
 @Suite struct RandomLifeTests {
+    private static let usualSeeds: UInt64 = 20
+
     @Test func randomLivesKeepTheContract() {
         let setting = Environment.value("SHEEP_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
-        let seeds = setting.count == 2 ? setting[0]...setting[1] : 1...20
+        // 155 and 183: a second store failed before the map knew of the first. 109: copies that differed were taken for equal.
+        let seeds =
+            setting.count == 2
+            ? Array(setting[0]...setting[1]) : Array(1...RandomLifeTests.usualSeeds) + [109, 155, 183]
         var failed: [UInt64] = []
         for seed in seeds {
             let life = RandomLife(seed: seed)

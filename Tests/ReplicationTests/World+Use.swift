@@ -15,10 +15,12 @@ let mebibyte = 1 << 20
 final class Asked {
     var isAnswered = false
     var errno: Errno?
+    var whenAnswered: () -> Void = {}
     func answer(_ errno: Errno?) {
         precondition(!isAnswered, "answered twice")
         self.errno = errno
         isAnswered = true
+        whenAnswered()
     }
 }
 

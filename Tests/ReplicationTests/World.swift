@@ -151,6 +151,15 @@ final class World: StoreProvider {
         if case .some(.some(let error)) = error { fatalError("\(error)") }
         startNode(parts, failed: [])
     }
+    /// Makes a store with its old id on a wiped disk.
+    func reformat(_ i: Int) {
+        let identity = StoreIdentity(clusterId: clusterId, storeId: shelves[i].id, createdWallClock: machine.wallClock)
+        let disk = shelves[i].disk
+        let result: Result<Void, StoreError>? = answer("format") {
+            ObjectStore.format(disk, identity: identity, configuration: storeConfiguration, completion: $0)
+        }
+        guard case .success? = result else { fatalError("format: \(String(describing: result))") }
+    }
     private var storeConfiguration: StoreConfiguration {
         var configuration = configuration
         configuration.bootId = bootId

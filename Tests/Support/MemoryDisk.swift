@@ -186,6 +186,8 @@ package final class MemoryDisk: Disk {
     // MARK: Ends
 
     /// The process dies: what it had submitted may or may not still happen; the page cache stays.
+    /// What was submitted has never reached the kernel.
+    package func forgetPending() { pending = [] }
     package func killProcess() {
         for item in pending where random.chance(percent: 50) { _ = run(item.operation) }
         pending = []

@@ -1,0 +1,25 @@
+// The rings that were computed last. A ring follows from its description alone, takes long to compute, and is asked for
+// again by the image and the log of every store at a start. It must never change what is answered.
+import Model
+import Placement
+import Synchronization
+
+/// A ring, and the ranges of each of its members in their order.
+struct ComputedRing: Sendable {
+    let ring: Ring
+    let ranges: [Model.RangeSet]
+
+    private static let limit = 4
+    private static let recent = Mutex<[(RingDescription, ComputedRing)]>([])
+
+    static func of(_ description: RingDescription) -> ComputedRing {
+        if let known = recent.withLock({ $0.first { $0.0 == description }?.1 }) { return known }
+        let ring = Ring(members: description.members, copies: description.copies)
+        let computed = ComputedRing(ring: ring, ranges: description.members.map { ring.ranges(of: $0.store) })
+        recent.withLock {
+            if $0.count == limit { $0.removeLast() }
+            $0.insert((description, computed), at: 0)
+        }
+        return computed
+    }
+}
