@@ -52,8 +52,9 @@ struct IndexImage {
                 guard let state = CopyState(rawValue: get(at + 24)),
                     generationCount <= (end - at - entryBytes) / generationBytes
                 else { return nil }
-                let entry = IndexEntry(
-                    version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
+                guard image.index[object] == nil else { return nil }
+                let entry = image.index.add(
+                    object, version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
                 at += entryBytes
                 for _ in 0..<generationCount {
                     let item = IndexGeneration(
@@ -64,8 +65,6 @@ struct IndexImage {
                     entry.generations.insert(item)
                     at += generationBytes
                 }
-                guard image.index[object] == nil else { return nil }
-                image.index.insert(object, entry)
             }
             return at == end ? image : nil
         }
