@@ -1,5 +1,6 @@
 // What once went wrong, each with its timeline. A test here fails on the code as it was.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -87,7 +88,7 @@ private let b = ObjectId(VolumeId(1), 1)
         bench.disk.fault = { _ in nil }
         bench.run("space") { !bench.store.isFull && bench.store.checkpoint == nil && bench.store.sheets.isEmpty }
         #expect(bench.read(a, first: 5, count: 1).tags == [0])
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.read(a, first: 5, count: 1).tags == [0])
     }
@@ -121,7 +122,7 @@ private let b = ObjectId(VolumeId(1), 1)
         let stale = bench.store.highestStamp
         bench.store.stop()
         bench.disk.forget()
-        bench.disk.kill()
+        bench.machine.killProcess()
         bench.disk.fault = { _ in nil }
         bench.configuration.headerCacheCount = 0
         bench.opened()
