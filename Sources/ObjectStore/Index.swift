@@ -106,7 +106,7 @@ final class Index {
     init(trustGeneration: UInt32 = 1) { self.trustGeneration = trustGeneration }
 
     subscript(_ object: ObjectId) -> IndexEntry? {
-        guard let number = tables[object.volume.rawValue]?.find(object.index, pool) else { return nil }
+        guard let number = tables[object.volume.rawValue]?.find(object.index) else { return nil }
         return IndexEntry(pool[number])
     }
     func generation(_ key: FileKey) -> IndexGeneration? {
@@ -136,7 +136,7 @@ final class Index {
     @discardableResult
     func remove(_ object: ObjectId) -> GenerationList? {
         let volume = object.volume.rawValue
-        guard let number = tables[volume]?.remove(object.index, pool) else { return nil }
+        guard let number = tables[volume]?.remove(object.index) else { return nil }
         if tables[volume]!.isEmpty { tables[volume] = nil }
         count -= 1
         if isSound(IndexEntry(pool[number])) { soundCount -= 1 }
@@ -146,8 +146,8 @@ final class Index {
     }
     /// A new entry for an object that has none.
     func add(_ object: ObjectId, version: UInt64, trust: UInt32, state: CopyState) -> IndexEntry {
-        let number = pool.add(EntryRecord(index: object.index, version: version, trust: trust, state: state))
-        tables[object.volume.rawValue, default: EntryTable()].insert(number, pool)
+        let number = pool.add(EntryRecord(version: version, trust: trust, state: state))
+        tables[object.volume.rawValue, default: EntryTable()].insert(object.index, number)
         let entry = IndexEntry(pool[number])
         count += 1
         if isSound(entry) { soundCount += 1 }
@@ -156,7 +156,7 @@ final class Index {
     /// Ascending.
     func volumes() -> [UInt32] { tables.keys.sorted() }
     /// Ascending.
-    func indices(of volume: UInt32) -> [UInt32] { tables[volume]?.indices(pool).sorted() ?? [] }
+    func indices(of volume: UInt32) -> [UInt32] { tables[volume]?.indices().sorted() ?? [] }
 
     // MARK: State
 

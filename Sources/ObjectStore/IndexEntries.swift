@@ -1,5 +1,5 @@
 // Where the entries of the index are: side by side in chunks, and a table of their numbers for each volume. A copy
-// costs 56 bytes here and 6 to 11 in its table, whatever the allocator does with other memory around them.
+// costs 48 bytes here and 11 to 21 in its table, whatever the allocator does with other memory around them.
 // It never looks at what an entry says.
 import Model
 
@@ -7,13 +7,10 @@ import Model
 struct EntryRecord {
     var version: UInt64
     var generations = GenerationList()
-    /// Of the object in its volume.
-    let index: UInt32
     var trust: UInt32
     var state: CopyState
 
-    init(index: UInt32, version: UInt64, trust: UInt32, state: CopyState) {
-        self.index = index
+    init(version: UInt64, trust: UInt32, state: CopyState) {
         self.version = version
         self.trust = trust
         self.state = state
@@ -29,7 +26,7 @@ final class EntryPool {
         var used = InlineArray<16, UInt64>(repeating: 0)
         var count = 0
     }
-    /// Places in a chunk: 56 KiB of entries.
+    /// Places in a chunk: 48 KiB of entries.
     private static let chunkCount = 1024
 
     private var chunks: [Chunk] = []
@@ -94,72 +91,80 @@ final class EntryPool {
 /// The numbers of one volume's entries, by hash of the object's index: open addressing with linear probing, and
 /// removal that shifts back what follows (Knuth, The Art of Computer Programming, volume 3, 6.4, algorithm R).
 struct EntryTable {
-    /// A power of two of them; 0: empty, else a number plus one.
-    private var slots: [UInt32] = []
+    private struct Slot {
+        var index: UInt32 = 0
+        /// 0: empty, else the entry's number plus one.
+        var number: UInt32 = 0
+    }
+    /// A power of two of them.
+    private var slots: [Slot] = []
     private(set) var count = 0
     var isEmpty: Bool { count == 0 }
 
-    /// The finalizer of MurmurHash3: neighbouring indices, and those at equal distances, spread alike.
+    /// Eight neighbouring indices have neighbouring places, a cache line of them: whole volumes are looked through in
+    /// order. The groups are spread by the finalizer of MurmurHash3.
     private func home(_ index: UInt32) -> Int {
-        var hash = index
+        var hash = index >> 3
         hash = (hash ^ hash >> 16) &* 0x85eb_ca6b
         hash = (hash ^ hash >> 13) &* 0xc2b2_ae35
-        return Int(hash ^ hash >> 16) & (slots.count - 1)
+        hash = hash ^ hash >> 16
+        return Int(hash << 3 | index & 7) & (slots.count - 1)
     }
-    private func position(_ index: UInt32, _ pool: EntryPool) -> Int? {
+    private func position(_ index: UInt32) -> Int? {
         guard !slots.isEmpty else { return nil }
-        var at = home(index)
-        while slots[at] != 0 {
-            if pool[slots[at] - 1].pointee.index == index { return at }
-            at = (at + 1) & (slots.count - 1)
+        return slots.withUnsafeBufferPointer { slots in
+            var at = home(index)
+            while slots[at].number != 0 {
+                if slots[at].index == index { return at }
+                at = (at + 1) & (slots.count - 1)
+            }
+            return nil
         }
-        return nil
     }
-    func find(_ index: UInt32, _ pool: EntryPool) -> UInt32? { position(index, pool).map { slots[$0] - 1 } }
+    func find(_ index: UInt32) -> UInt32? { position(index).map { slots[$0].number - 1 } }
 
-    /// Takes a number whose index is not there yet.
-    mutating func insert(_ number: UInt32, _ pool: EntryPool) {
-        if (count + 1) * 4 > slots.count * 3 { resize(max(4, slots.count * 2), pool) }
-        put(number, pool)
+    /// Takes the number of an index that is not there yet.
+    mutating func insert(_ index: UInt32, _ number: UInt32) {
+        if (count + 1) * 4 > slots.count * 3 { resize(max(4, slots.count * 2)) }
+        put(Slot(index: index, number: number + 1))
         count += 1
     }
-    private mutating func put(_ number: UInt32, _ pool: EntryPool) {
-        var at = home(pool[number].pointee.index)
-        while slots[at] != 0 { at = (at + 1) & (slots.count - 1) }
-        slots[at] = number + 1
+    private mutating func put(_ slot: Slot) {
+        var at = home(slot.index)
+        while slots[at].number != 0 { at = (at + 1) & (slots.count - 1) }
+        slots[at] = slot
     }
-    private mutating func resize(_ size: Int, _ pool: EntryPool) {
+    private mutating func resize(_ size: Int) {
         let old = slots
-        slots = [UInt32](repeating: 0, count: size)
-        for slot in old where slot != 0 { put(slot - 1, pool) }
+        slots = [Slot](repeating: Slot(), count: size)
+        for slot in old where slot.number != 0 { put(slot) }
     }
 
     /// The number that was there.
-    mutating func remove(_ index: UInt32, _ pool: EntryPool) -> UInt32? {
-        guard var hole = position(index, pool) else { return nil }
-        let number = slots[hole] - 1
-        var at = hole
-        while true {
-            at = (at + 1) & (slots.count - 1)
-            guard slots[at] != 0 else { break }
+    mutating func remove(_ index: UInt32) -> UInt32? {
+        guard var hole = position(index) else { return nil }
+        let number = slots[hole].number - 1
+        let mask = slots.count - 1
+        var at = (hole + 1) & mask
+        while slots[at].number != 0 {
             // What could also be found at the hole goes there.
-            let distance = (at - home(pool[slots[at] - 1].pointee.index)) & (slots.count - 1)
-            if distance >= (at - hole) & (slots.count - 1) {
+            if (at - home(slots[at].index)) & mask >= (at - hole) & mask {
                 slots[hole] = slots[at]
                 hole = at
             }
+            at = (at + 1) & mask
         }
-        slots[hole] = 0
+        slots[hole] = Slot()
         count -= 1
-        if slots.count > 16, count * 8 < slots.count { resize(slots.count / 4, pool) }
+        if slots.count > 16, count * 8 < slots.count { resize(slots.count / 4) }
         return number
     }
 
     /// In no order.
-    func indices(_ pool: EntryPool) -> [UInt32] {
+    func indices() -> [UInt32] {
         var indices: [UInt32] = []
         indices.reserveCapacity(count)
-        for slot in slots where slot != 0 { indices.append(pool[slot - 1].pointee.index) }
+        for slot in slots where slot.number != 0 { indices.append(slot.index) }
         return indices
     }
 }

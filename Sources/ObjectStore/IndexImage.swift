@@ -20,7 +20,14 @@ struct IndexImage {
     /// Files whose whole state must be in the journal.
     var headerless: [FileKey] = []
 
-    static func decode(_ bytes: [UInt8], store: UInt64) -> IndexImage? {
+    /// The number in the first page of an image, which nothing has checked; 0 where there is none.
+    static func checkpoint(ofPage bytes: UnsafeRawPointer, count: Int) -> UInt32 {
+        guard count >= headBytes, UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)) == magic else { return 0 }
+        return UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+    }
+
+    /// Nil: not a valid image of this store. Without `entries` only the checksum and the head are looked at.
+    static func decode(_ bytes: [UInt8], store: UInt64, entries: Bool = true) -> IndexImage? {
         bytes.withUnsafeBytes { raw -> IndexImage? in
             guard let base = raw.baseAddress, raw.count >= headBytes + 4 else { return nil }
             func get<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type = T.self) -> T {
@@ -35,6 +42,7 @@ struct IndexImage {
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
+            guard entries else { return image }
             image.index = Index(trustGeneration: get(40))
             let termCount = Int(get(44, UInt32.self))
             let objectCount = get(48, UInt64.self)
@@ -45,6 +53,7 @@ struct IndexImage {
                 at += 8
             }
             guard objectCount <= UInt64(end - at) / UInt64(entryBytes) else { return nil }
+            var last: ObjectId?
             for _ in 0..<objectCount {
                 guard end - at >= entryBytes else { return nil }
                 let object = ObjectId(rawValue: get(at))
@@ -52,7 +61,9 @@ struct IndexImage {
                 guard let state = CopyState(rawValue: get(at + 24)),
                     generationCount <= (end - at - entryBytes) / generationBytes
                 else { return nil }
-                guard image.index[object] == nil else { return nil }
+                // They ascend, in every image that was written.
+                guard last.map({ $0 < object }) ?? true || image.index[object] == nil else { return nil }
+                last = max(last ?? object, object)
                 let entry = image.index.add(
                     object, version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
                 at += entryBytes
