@@ -8,6 +8,8 @@ struct IndexImage {
     static let entryBytes = 32
     /// A number beyond this is no checkpoint's.
     static let highestCheckpoint: UInt32 = 1 << 31
+    /// No record and no segment of a journal has a higher number.
+    static let highestPosition: UInt64 = 1 << 63
     static let generationBytes = 24
     /// The largest image that is read: some 60 million copies.
     static let limitBytes = 4 << 30
@@ -42,6 +44,8 @@ struct IndexImage {
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
+            guard 1...IndexImage.highestPosition ~= image.startLsn, 1...IndexImage.highestPosition ~= image.nextSequence
+            else { return nil }
             guard entries else { return image }
             image.index = Index(trustGeneration: get(40))
             let termCount = Int(get(44, UInt32.self))

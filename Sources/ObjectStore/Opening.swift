@@ -63,7 +63,9 @@ final class Opening {
             case .success(.contents(let bytes)):
                 switch Superblock.decode(bytes) {
                 case .failure(let error): return fail(error)
-                case .success(let block): store.superblock = block
+                case .success(let block):
+                    store.superblock = block
+                    store.superblock.openings &+= 1
                 }
             default: return fail(.damaged("the superblock cannot be read"))
             }

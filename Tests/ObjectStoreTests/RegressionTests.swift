@@ -93,6 +93,40 @@ private let b = ObjectId(VolumeId(1), 1)
         #expect(bench.read(a, first: 5, count: 1).tags == [0])
     }
 
+    /// Found by seed 752 of the random lives.
+    ///
+    ///     write        begins a segment: its header, then the record
+    ///     power loss   the record has reached the disk, the header has not: the segment counts as never used
+    ///     write        begins the segment again, with the same sequence and the same first record
+    ///     power loss   the header has reached the disk, the record has not: the old one was there, and counted
+    @Test func aSegmentBegunTwiceNeverShowsTheRecordsOfTheFirstTime() {
+        let bench = Bench(seed: 752)
+        bench.opened()
+        bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
+        bench.flush()
+        /// Begins the next segment; of its header and its record only one reaches the disk.
+        func begin(onlyHeader: Bool, tag: UInt64) {
+            bench.machine.killProcess()
+            bench.opened()
+            bench.disk.hold = { operation in
+                guard case .append(let write) = operation else { return true }
+                return (write.offset == 0) != onlyHeader
+            }
+            bench.write(a, 1, tag, first: 0, count: 1, tag: tag) { _ in }
+            bench.settle()
+            #expect(bench.disk.waiting.count == 1)
+            bench.disk.forget()
+            bench.disk.hold = { _ in false }
+            for slot in UInt64(0)..<4 { bench.disk.sync(.journal(slot)) }
+            bench.store.stop()
+            bench.machine.losePower()
+        }
+        begin(onlyHeader: false, tag: 2)
+        begin(onlyHeader: true, tag: 3)
+        bench.opened()
+        #expect(bench.read(a, first: 0, count: 1).tags == [1])
+    }
+
     /// Found by seed 808 of the random lives.
     ///
     ///     checkpoint 2    writes a's first header, into slot 0; the disk is full: no image
