@@ -75,7 +75,7 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["Model"], path: "Tests/Support", swiftSettings: settings),
         tests("Model"),
         tests("Placement", ["Model"]),
-        tests("ObjectStore", ["Model"]),
+        tests("ObjectStore", ["Model", "TestSupport"]),
         tests("Catalog", ["Model", "Placement", "TestSupport", collections]),
         tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", "TestSupport", collections]),
         tests("Runtime", ["Model"]),

@@ -57,6 +57,7 @@ int csheep_punch(int file, off_t offset, off_t count) {
     return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, count);
 }
 int csheep_preallocate(int file, off_t count) { return fallocate(file, 0, 0, count); }
+void csheep_start_writing(int file) { (void)sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE); }
 int csheep_o_path(void) { return O_PATH; }
 
 uint64_t csheep_file_system_type(int file) {

@@ -19,6 +19,8 @@ final class CheckpointRun {
     var todo: [Sheet]
     /// Sheets whose header was written.
     var written: [Sheet] = []
+    /// Headers that were taken and are not durable yet.
+    var unsyncedCount = 0
     var volumes: [UInt32] = []
     var indices: [UInt32] = []
     var builder: IndexImageBuilder?
@@ -119,6 +121,7 @@ extension ObjectStore {
                         slices: sheet.isOfReplay ? [header, header] : [header])
                 ))
         }
+        run.unsyncedCount += batch.count
         guard !batch.isEmpty else {
             run.phase = .sync
             let files = unsyncedFiles.sorted()
@@ -150,9 +153,11 @@ extension ObjectStore {
                 index.updateFile(sheet.key) { $0.stamp = run.number }
             }
             unpinWritten(run)
+            run.unsyncedCount = 0
             run.phase = .graves
             // Removals before the start must be done, or their files would stay for ever after a crash.
             bury()
+            giveRoom()
             advanceCheckpoint()
             return
         }

@@ -1,5 +1,6 @@
 // The index of a store's copies, in memory: what there is, at which version, in which state. It answers without I/O.
-// It never decides; it states what it was told. A copy of one generation costs one small allocation.
+// It never decides; it states what it was told. A copy of one generation costs no allocation of its own: entries live
+// side by side in chunks (EntryPool), found by a table of their numbers for each volume (EntryTable).
 import Model
 
 /// One generation of a copy.
@@ -58,17 +59,27 @@ struct GenerationList: RandomAccessCollection, Sendable {
     }
 }
 
-/// What the index knows of one copy. State and trust are changed by the index, which counts them.
-final class IndexEntry {
-    var version: UInt64
-    var generations = GenerationList()
-    fileprivate(set) var trust: UInt32
-    fileprivate(set) var state: CopyState
+/// What the index knows of one copy: a place in the index, valid until the copy is removed, so it must not be kept.
+/// State and trust are changed by the index, which counts them.
+struct IndexEntry {
+    private let record: UnsafeMutablePointer<EntryRecord>
+    init(_ record: UnsafeMutablePointer<EntryRecord>) { self.record = record }
 
-    init(version: UInt64 = 0, trust: UInt32, state: CopyState = .complete) {
-        self.version = version
-        self.trust = trust
-        self.state = state
+    var version: UInt64 {
+        get { record.pointee.version }
+        nonmutating set { record.pointee.version = newValue }
+    }
+    var generations: GenerationList {
+        get { record.pointee.generations }
+        nonmutating _modify { yield &record.pointee.generations }
+    }
+    fileprivate(set) var trust: UInt32 {
+        get { record.pointee.trust }
+        nonmutating set { record.pointee.trust = newValue }
+    }
+    fileprivate(set) var state: CopyState {
+        get { record.pointee.state }
+        nonmutating set { record.pointee.state = newValue }
     }
     func file(of generation: Generation) -> UInt32? {
         generations.first { $0.generation == generation.rawValue }?.file
@@ -81,8 +92,9 @@ final class IndexEntry {
     }
 }
 
-struct Index {
-    private var objects: [UInt32: [UInt32: IndexEntry]] = [:]
+final class Index {
+    private var tables: [UInt32: EntryTable] = [:]
+    private let pool = EntryPool()
     private(set) var count = 0
     /// Copies that are complete and verified.
     private(set) var soundCount = 0
@@ -93,17 +105,17 @@ struct Index {
 
     init(trustGeneration: UInt32 = 1) { self.trustGeneration = trustGeneration }
 
-    subscript(_ object: ObjectId) -> IndexEntry? { objects[object.volume.rawValue]?[object.index] }
+    subscript(_ object: ObjectId) -> IndexEntry? {
+        guard let number = tables[object.volume.rawValue]?.find(object.index) else { return nil }
+        return IndexEntry(pool[number])
+    }
     func generation(_ key: FileKey) -> IndexGeneration? {
         guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return nil }
         return entry.generations[at]
     }
     /// The entry of `object`; a new one (verified, complete) if there is none.
-    mutating func entry(_ object: ObjectId) -> IndexEntry {
-        if let entry = self[object] { return entry }
-        let entry = IndexEntry(trust: trustGeneration)
-        insert(object, entry)
-        return entry
+    func entry(_ object: ObjectId) -> IndexEntry {
+        self[object] ?? add(object, version: 0, trust: trustGeneration, state: .complete)
     }
     /// Changes an existing generation of `object`; does nothing if it is gone.
     func updateFile(_ key: FileKey, _ body: (inout IndexGeneration) -> Void) {
@@ -120,31 +132,37 @@ struct Index {
         item.generation = generation.rawValue
         entry.generations.insert(item)
     }
+    /// The generations that the copy had; nil where there was none.
     @discardableResult
-    mutating func remove(_ object: ObjectId) -> IndexEntry? {
-        guard let old = objects[object.volume.rawValue]?.removeValue(forKey: object.index) else { return nil }
+    func remove(_ object: ObjectId) -> GenerationList? {
+        let volume = object.volume.rawValue
+        guard let number = tables[volume]?.remove(object.index) else { return nil }
+        if tables[volume]!.isEmpty { tables[volume] = nil }
         count -= 1
-        if isSound(old) { soundCount -= 1 }
-        if objects[object.volume.rawValue]!.isEmpty { objects[object.volume.rawValue] = nil }
-        return old
+        if isSound(IndexEntry(pool[number])) { soundCount -= 1 }
+        let generations = pool[number].pointee.generations
+        pool.remove(number)
+        return generations
     }
-    /// Takes an entry for an object that has none.
-    mutating func insert(_ object: ObjectId, _ entry: IndexEntry) {
-        objects[object.volume.rawValue, default: [:]][object.index] = entry
+    /// A new entry for an object that has none.
+    func add(_ object: ObjectId, version: UInt64, trust: UInt32, state: CopyState) -> IndexEntry {
+        let number = pool.add(EntryRecord(version: version, trust: trust, state: state))
+        tables[object.volume.rawValue, default: EntryTable()].insert(object.index, number)
+        let entry = IndexEntry(pool[number])
         count += 1
         if isSound(entry) { soundCount += 1 }
+        return entry
     }
-    mutating func reserve(volume: VolumeId, count: Int) {
-        objects[volume.rawValue, default: [:]].reserveCapacity(count)
-    }
-    func volumes() -> [UInt32] { objects.keys.sorted() }
-    func indices(of volume: UInt32) -> [UInt32] { objects[volume]?.keys.sorted() ?? [] }
+    /// Ascending.
+    func volumes() -> [UInt32] { tables.keys.sorted() }
+    /// Ascending.
+    func indices(of volume: UInt32) -> [UInt32] { tables[volume]?.indices().sorted() ?? [] }
 
     // MARK: State
 
     private func isSound(_ entry: IndexEntry) -> Bool { entry.state == .complete && entry.trust == trustGeneration }
     /// `trust`: nil leaves it as it is.
-    mutating func setState(_ entry: IndexEntry, _ state: CopyState, trust: UInt32? = nil) {
+    func setState(_ entry: IndexEntry, _ state: CopyState, trust: UInt32? = nil) {
         if isSound(entry) { soundCount -= 1 }
         entry.state = state
         // Trust from the future would become true by waiting.
@@ -152,7 +170,7 @@ struct Index {
         if isSound(entry) { soundCount += 1 }
     }
     /// Nothing that is here now is verified any more, unless `generation` is no news.
-    mutating func raiseTrust(to generation: UInt32) {
+    func raiseTrust(to generation: UInt32) {
         guard generation > trustGeneration else { return }
         trustGeneration = generation
         soundCount = 0

@@ -8,6 +8,8 @@ struct IndexImage {
     static let entryBytes = 32
     /// A number beyond this is no checkpoint's.
     static let highestCheckpoint: UInt32 = 1 << 31
+    /// No record and no segment of a journal has a higher number.
+    static let highestPosition: UInt64 = 1 << 63
     static let generationBytes = 24
     /// The largest image that is read: some 60 million copies.
     static let limitBytes = 4 << 30
@@ -20,7 +22,14 @@ struct IndexImage {
     /// Files whose whole state must be in the journal.
     var headerless: [FileKey] = []
 
-    static func decode(_ bytes: [UInt8], store: UInt64) -> IndexImage? {
+    /// The number in the first page of an image, which nothing has checked; 0 where there is none.
+    static func checkpoint(ofPage bytes: UnsafeRawPointer, count: Int) -> UInt32 {
+        guard count >= headBytes, UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self)) == magic else { return 0 }
+        return UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+    }
+
+    /// Nil: not a valid image of this store. Without `entries` only the checksum and the head are looked at.
+    static func decode(_ bytes: [UInt8], store: UInt64, entries: Bool = true) -> IndexImage? {
         bytes.withUnsafeBytes { raw -> IndexImage? in
             guard let base = raw.baseAddress, raw.count >= headBytes + 4 else { return nil }
             func get<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type = T.self) -> T {
@@ -35,6 +44,9 @@ struct IndexImage {
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
+            guard 1...IndexImage.highestPosition ~= image.startLsn, 1...IndexImage.highestPosition ~= image.nextSequence
+            else { return nil }
+            guard entries else { return image }
             image.index = Index(trustGeneration: get(40))
             let termCount = Int(get(44, UInt32.self))
             let objectCount = get(48, UInt64.self)
@@ -45,6 +57,7 @@ struct IndexImage {
                 at += 8
             }
             guard objectCount <= UInt64(end - at) / UInt64(entryBytes) else { return nil }
+            var last: ObjectId?
             for _ in 0..<objectCount {
                 guard end - at >= entryBytes else { return nil }
                 let object = ObjectId(rawValue: get(at))
@@ -52,8 +65,11 @@ struct IndexImage {
                 guard let state = CopyState(rawValue: get(at + 24)),
                     generationCount <= (end - at - entryBytes) / generationBytes
                 else { return nil }
-                let entry = IndexEntry(
-                    version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
+                // They ascend, in every image that was written.
+                guard last.map({ $0 < object }) ?? true || image.index[object] == nil else { return nil }
+                last = max(last ?? object, object)
+                let entry = image.index.add(
+                    object, version: get(at + 8), trust: min(get(at + 16), image.index.trustGeneration), state: state)
                 at += entryBytes
                 for _ in 0..<generationCount {
                     let item = IndexGeneration(
@@ -64,8 +80,6 @@ struct IndexImage {
                     entry.generations.insert(item)
                     at += generationBytes
                 }
-                guard image.index[object] == nil else { return nil }
-                image.index.insert(object, entry)
             }
             return at == end ? image : nil
         }

@@ -125,7 +125,8 @@ struct Record {
         record.first = Int(get(64, UInt16.self))
         record.count = Int(get(66, UInt16.self))
         record.argument = get(72)
-        guard record.first + record.count <= blocksPerObject, record.payloadBlocks <= record.count,
+        guard record.lsn <= IndexImage.highestPosition, record.segment <= IndexImage.highestPosition,
+            record.first + record.count <= blocksPerObject, record.payloadBlocks <= record.count,
             record.tableBytes == tableBytes(type, first: record.first, count: record.count),
             Int(get(8, UInt32.self)) == record.length, record.length <= available,
             headerBytes + record.tableBytes <= tableAvailable,
@@ -189,6 +190,7 @@ struct SegmentHeader {
             UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt32.self)) == storeFormatVersion,
             UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 48, as: UInt32.self)) == crc32c(bytes, count: 48)
         else { return nil }
+        guard get(24) <= IndexImage.highestPosition, get(32) <= IndexImage.highestPosition else { return nil }
         return SegmentHeader(store: get(16), sequence: get(24), firstLsn: get(32), size: get(40))
     }
 }

@@ -180,8 +180,9 @@ extension Opening {
             shadows[found.key, default: []].append((found.lsn, found.dataBlocks))
         }
         free += prepared.filter { !short.contains($0) }
-        store.journal.resume(
-            segments: kept, free: free.sorted(), nextSequence: highestSequence + 1, nextLsn: scan.end)
+        // The superblock is durable before the first segment is begun.
+        let sequence = max(highestSequence + 1, min(store.superblock.openings, 1 << 30) << 32)
+        store.journal.resume(segments: kept, free: free.sorted(), nextSequence: sequence, nextLsn: scan.end)
         replay(0)
     }
 }

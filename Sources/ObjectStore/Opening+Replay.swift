@@ -105,7 +105,7 @@ extension Opening {
             store.index.removeFile(key)
             drop(key, record)
         case .removeObject:
-            let files = store.index.remove(object)?.generations.map(\.file) ?? []
+            let files = store.index.remove(object)?.map(\.file) ?? []
             for file in files { drop(FileKey(object: object, file: file), record) }
         case .renumber:
             let sheet = sheet(record, key)

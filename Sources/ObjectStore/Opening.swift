@@ -15,6 +15,7 @@ final class Opening {
     let store: ObjectStore
     let completion: (Result<StoreReport, StoreError>) -> Void
     var disk: any Disk { store.disk }
+    /// The first one is the newer.
     var images: [IndexImage] = []
     var damage: [String] = []
     var isRebuilt = false
@@ -62,7 +63,9 @@ final class Opening {
             case .success(.contents(let bytes)):
                 switch Superblock.decode(bytes) {
                 case .failure(let error): return fail(error)
-                case .success(let block): store.superblock = block
+                case .success(let block):
+                    store.superblock = block
+                    store.superblock.openings &+= 1
                 }
             default: return fail(.damaged("the superblock cannot be read"))
             }
@@ -78,26 +81,39 @@ final class Opening {
             }
             store.journal.onRoom = { [unowned store] in store.giveRoom() }
             store.journal.onSegmentChange = { [unowned store] in if store.isOpen { store.checkpointIfNeeded() } }
-            readImage(0)
+            orderImages()
         }
     }
 
-    func readImage(_ slot: UInt8) {
-        guard slot < 2 else { return chooseImage() }
+    /// The newer image is read first; the other one is only checked, because with a million copies two take too long.
+    func orderImages(_ numbers: [UInt32] = []) {
+        guard numbers.count < 2 else { return readImages(numbers[0] > numbers[1] ? [0, 1] : [1, 0]) }
+        let buffer = store.pool.buffer(blockSize)
+        disk.submit(
+            .read(.index(UInt8(numbers.count)), offset: 0, buffer: buffer, bufferOffset: 0, count: blockSize)
+        ) { [self] result in
+            var count = 0
+            if case .success(.bytes(let n)) = result { count = n }
+            orderImages(numbers + [IndexImage.checkpoint(ofPage: buffer.bytes, count: count)])
+        }
+    }
+
+    func readImages(_ slots: ArraySlice<UInt8>) {
+        guard let slot = slots.first else { return chooseImage() }
         disk.submit(.readWhole(.index(slot), limit: IndexImage.limitBytes)) { [self] result in
             if case .success(.contents(let bytes)) = result,
-                let image = IndexImage.decode(bytes, store: store.storeId), image.checkpoint & 1 == UInt32(slot)
+                let image = IndexImage.decode(bytes, store: store.storeId, entries: images.isEmpty),
+                image.checkpoint & 1 == UInt32(slot)
             {
                 images.append(image)
             } else {
                 damage.append("index image \(slot) is damaged")
             }
-            readImage(slot + 1)
+            readImages(slots.dropFirst())
         }
     }
 
     func chooseImage() {
-        images.sort { $0.checkpoint > $1.checkpoint }
         guard let image = images.first else { return rebuild() }
         store.index = image.index
         headerless = image.headerless

@@ -14,8 +14,8 @@ extension ObjectStore {
                 for file in files { index.removeFile(FileKey(object: object, file: file)) }
                 stageRemoval(object, files, isWhole: false, isQuarantine: false, completion)
             } else {
-                index.remove(object)
-                stageRemoval(object, entry.generations.map(\.file), isWhole: true, isQuarantine: false, completion)
+                let gone = index.remove(object)?.map(\.file) ?? []
+                stageRemoval(object, gone, isWhole: true, isQuarantine: false, completion)
             }
         }
         checkpointIfNeeded()
@@ -54,8 +54,8 @@ extension ObjectStore {
         let seal: StoreCompletion = { [self] result in
             guard case .success = result else { return completion(result) }
             inOrder(object, roomToRemove(object), fail: completion) { [self] in
-                guard let entry = index.remove(object) else { return later { completion(.success(())) } }
-                stageRemoval(object, entry.generations.map(\.file), isWhole: true, isQuarantine: true, nil)
+                guard let generations = index.remove(object) else { return later { completion(.success(())) } }
+                stageRemoval(object, generations.map(\.file), isWhole: true, isQuarantine: true, nil)
                 barrier(completion)
             }
         }

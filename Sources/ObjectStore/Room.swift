@@ -50,11 +50,17 @@ extension ObjectStore {
     /// Free segments that only records without data may open.
     private static let reservedSegments = 1
 
+    /// Headers that cannot be forgotten because they are not durable: data for more of them waits for the checkpoint.
+    /// They bound the memory for headers, and what the next start has to replay.
+    private var hasRoomForHeaders: Bool {
+        dirtySheets.count + (checkpoint?.unsyncedCount ?? 0) < 4 * configuration.dirtyHeaderLimit
+    }
+
     private func fits(_ need: RoomNeed) -> Bool {
         switch need.kind {
         case .record: journal.hasRoom(need.bytes, keeping: 0)
         case .data:
-            (overlayBytes <= configuration.memoryLimitBytes || isFull)
+            (isFull || overlayBytes <= configuration.memoryLimitBytes && hasRoomForHeaders)
                 && journal.hasRoom(need.bytes, keeping: ObjectStore.reservedSegments)
         }
     }
@@ -79,10 +85,8 @@ extension ObjectStore {
 
     private func makeRoom() {
         if overlayBytes > configuration.memoryLimitBytes { journal.syncSoon() }
-        if journal.freeSegments < 3 {
-            journal.grow()
-            later { [self] in startCheckpoint() }
-        }
+        if journal.freeSegments < 3 { journal.grow() }
+        if journal.freeSegments < 3 || !hasRoomForHeaders { later { [self] in startCheckpoint() } }
     }
 
     /// Lets those go on for whom there is room now; after every change that makes some.

@@ -12,11 +12,11 @@ package struct StoreConfiguration: Sendable {
     package var journalMaximumSegments = 16
     /// Payload kept in memory because it is not yet in the object files.
     package var memoryLimitBytes = 64 << 20
-    /// Clean headers kept in memory (about 6 KiB each).
+    /// Clean headers kept in memory (about 5 KiB each).
     package var headerCacheCount = 1024
     /// Composed views kept in memory (about 14 KiB each).
     package var viewCacheCount = 512
-    /// Headers changed since the last checkpoint that start the next one.
+    /// Headers changed since the last checkpoint that start the next one; at four times as many writes wait for it.
     package var dirtyHeaderLimit = 8192
     /// How long an appended record may wait for the background sync.
     package var syncDelayMilliseconds: UInt64 = 2

@@ -10,6 +10,9 @@ struct Superblock {
     /// The boot in which the store was last opened.
     var lastBootId: ClusterId
     var isClean: Bool
+    /// How often the store was opened. Sequences of journal segments begin with it: a segment that was begun and lost
+    /// its header with the power must never have the number of a later one, or its records would pass for that one's.
+    var openings: UInt64 = 0
 
     func encode() -> [UInt8] {
         var writer = ByteWriter()
@@ -26,7 +29,7 @@ struct Superblock {
         writer.write(session.incarnation)
         writer.write(lastBootId.high)
         writer.write(lastBootId.low)
-        writer.write(UInt64(0))
+        writer.write(openings)
         writer.write(UInt32(0))
         writer.write(crc32c(writer.bytes))
         return writer.bytes
@@ -53,6 +56,7 @@ struct Superblock {
             let boot = ClusterId(high: try reader.read(), low: try reader.read())
             let incarnation = try reader.read(UInt64.self)
             let last = ClusterId(high: try reader.read(), low: try reader.read())
+            let openings = try reader.read(UInt64.self)
             guard segmentBytes % UInt64(blockSize) == 0, segmentBytes >= 65536, segmentBytes <= 1 << 30 else {
                 return .failure(.damaged("the superblock names an impossible journal segment size"))
             }
@@ -61,7 +65,7 @@ struct Superblock {
                     identity: StoreIdentity(
                         clusterId: cluster, storeId: store, formatVersion: version, createdWallClock: created),
                     segmentBytes: segmentBytes, session: StoreSession(bootId: boot, incarnation: incarnation),
-                    lastBootId: last, isClean: clean == 1))
+                    lastBootId: last, isClean: clean == 1, openings: openings))
         } catch {
             return .failure(.foreign("the superblock is too short"))
         }

@@ -54,5 +54,23 @@ package enum Machine {
         return Int(clamping: limit.rlim_cur)
     }
 
+    /// Processor time that this process has used.
+    static var processorNanoseconds: UInt64 {
+        var time = timespec()
+        guard clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0 else { return 0 }
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// Memory of this process that is in RAM; nil where /proc is not there.
+    static var residentBytes: Int? {
+        guard let file = try? FileDescriptor.open("/proc/self/statm", O_RDONLY) else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 128)
+        let count = pread(file.raw, &bytes, bytes.count, 0)
+        guard count > 0 else { return nil }
+        let fields = bytes[..<count].split(separator: UInt8(ascii: " "))
+        guard fields.count > 1, let pages = Int(String(decoding: fields[1], as: UTF8.self)) else { return nil }
+        return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+
     static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 }

@@ -15,7 +15,7 @@ package final class StoreDirectory: Disk {
     private let files: StoreFiles
     private var canReadCached = true
     private var hasWritten = true
-    private var secondsToRefresh = 0
+    private var refresh: LoopTimer?
     private var hasBeenSeen = false
 
     // Threads start at the first job.
@@ -42,7 +42,7 @@ package final class StoreDirectory: Disk {
         readLane = DiskThread(name: "store-read", poster: loop.poster, width: 4)
         backgroundLane = DiskThread(name: "store-back", poster: loop.poster)
         space = files.space() ?? DiskSpace(capacityBytes: 0, availableBytes: 0)
-        scheduleRefresh()
+        refreshLater(afterMilliseconds: 1000)
     }
 
     /// Open descriptors of store files, for status.
@@ -53,7 +53,7 @@ package final class StoreDirectory: Disk {
     ) {
         switch operation {
         case .append(let write):
-            hasWritten = true
+            noteWrite()
             let result = diskResult { () throws(Errno) in
                 try files.write(write, creating: false)
                 return .done
@@ -73,13 +73,13 @@ package final class StoreDirectory: Disk {
         case .sync(let named):
             lane(forSyncOf: named).submit(StoreJob(files, operation, completion))
         case .appendSynced:
-            hasWritten = true
+            noteWrite()
             syncLane.submit(StoreJob(files, operation, completion))
         case .write, .writeDirect, .punch, .remove, .rename:
-            hasWritten = true
+            noteWrite()
             dataLane.submit(StoreJob(files, operation, completion))
         case .createWritten, .replace, .readWhole, .list:
-            hasWritten = true
+            noteWrite()
             backgroundLane.submit(StoreJob(files, operation, completion))
         }
     }
@@ -121,26 +121,28 @@ package final class StoreDirectory: Disk {
         return (done, true)
     }
 
-    /// Looks once a second after something was written, else every ten seconds.
-    private func scheduleRefresh() {
-        loop.after(milliseconds: 1000) { [weak self] in
+    /// Looks a second after something was written, else every ten seconds.
+    private func refreshLater(afterMilliseconds delay: UInt64) {
+        if let refresh { loop.cancel(refresh) }
+        refresh = loop.timer(afterMilliseconds: delay) { [weak self] in self?.refreshSpace() }
+    }
+    private func noteWrite() {
+        guard !hasWritten else { return }
+        hasWritten = true
+        refreshLater(afterMilliseconds: 1000)
+    }
+    private func refreshSpace() {
+        hasWritten = false
+        refreshLater(afterMilliseconds: 10_000)
+        let files = files
+        readLane.submit({ (files.space(), files.isThere()) }) { [weak self] space, isThere in
             guard let self else { return }
-            self.secondsToRefresh -= 1
-            if self.hasWritten || self.secondsToRefresh <= 0 {
-                self.hasWritten = false
-                self.secondsToRefresh = 10
-                let files = self.files
-                self.readLane.submit({ (files.space(), files.isThere()) }) { [weak self] space, isThere in
-                    guard let self else { return }
-                    if let space { self.space = space }
-                    if isThere {
-                        self.hasBeenSeen = true
-                    } else if self.hasBeenSeen {
-                        self.loss = .noEntry
-                    }
-                }
+            if let space { self.space = space }
+            if isThere {
+                hasBeenSeen = true
+            } else if hasBeenSeen {
+                loss = .noEntry
             }
-            self.scheduleRefresh()
         }
     }
 }

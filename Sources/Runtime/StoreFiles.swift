@@ -360,6 +360,7 @@ final class StoreFiles: Sendable {
     func sync(_ files: [StoreFile]) throws(Errno) {
         try checkAlive()
         var touched: [StoreFolder] = []
+        if files.count > 1 { startWriting(files) }
         for file in files {
             let open: OpenFile
             do { open = try self.open(file, creating: false) } catch {
@@ -372,6 +373,17 @@ final class StoreFiles: Sendable {
             if !touched.contains(file.folder) { touched.append(file.folder) }
         }
         for folder in touched { try synchronizeFolder(folder) }
+    }
+
+    /// Lets the kernel begin to write all of `files`, so that it allocates their space in one transaction of the file
+    /// system and not in one for each: with ext4 that makes the sync of many new files several times as quick. The sync
+    /// that follows waits, and learns of every error.
+    private func startWriting(_ files: [StoreFile]) {
+        for file in files {
+            guard let open = try? open(file, creating: false) else { continue }
+            csheep_start_writing(open.descriptor)
+            cache.release(open, wrote: false)
+        }
     }
 
     private func checkAlive() throws(Errno) {

@@ -26,6 +26,7 @@ final class Daemon {
     private var mounts: MountManager?
     private var admin: AdminServer?
     private var failure: SheepError?
+    private var keptMemory: KeptMemory?
     private var isStopping = false
 
     init(_ options: ServeOptions) throws(SheepError) {
@@ -39,6 +40,7 @@ final class Daemon {
     }
 
     func run() throws(SheepError) -> Int32 {
+        csheep_limit_kept_memory()
         _ = Machine.raiseDescriptorLimit()
         try makeStateDirectory()
         do { try loop.onSignal([SIGTERM, SIGINT]) { [unowned self] _ in stop() } } catch {
@@ -62,7 +64,7 @@ final class Daemon {
 
     private func reloadFaults() {
         faults?.reload()
-        loop.after(milliseconds: 100) { [weak self] in self?.reloadFaults() }
+        loop.after(milliseconds: 500) { [weak self] in self?.reloadFaults() }
     }
 
     // MARK: start
@@ -130,17 +132,8 @@ final class Daemon {
             return end(error)
         }
         logger.notice("ready")
-        returnMemory(afterMilliseconds: 10_000)
+        keptMemory = KeptMemory(loop)
         _ = try? ServiceManager.notify("READY=1")
-    }
-
-    /// A replay needs the headers of everything in the journals for a moment: what the allocator keeps of that, and of
-    /// later peaks, goes back to the system.
-    private func returnMemory(afterMilliseconds delay: UInt64) {
-        loop.after(milliseconds: delay) { [weak self] in
-            csheep_return_memory()
-            self?.returnMemory(afterMilliseconds: 60_000)
-        }
     }
 
     private func sayHowManyCopies(_ node: Node) {

@@ -61,7 +61,7 @@ final class StoreOpener {
         // follow each, cost little per write; a flush starts one at once.
         configuration.syncDelayMilliseconds = 10
         configuration.syncDelayBytes = 4 << 20
-        // A header is about 6 KiB, and each changed one is read again when the journal is replayed.
+        // A header is about 5 KiB, and each changed one is read again when the journal is replayed.
         configuration.dirtyHeaderLimit = 1024
         if let faults = daemon.faults {
             configuration.skipJournalSync = faults.says("skip-journal-sync")

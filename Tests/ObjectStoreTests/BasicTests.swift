@@ -1,5 +1,6 @@
 // The store's simple promises, one at a time.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -25,7 +26,7 @@ private let b = ObjectId(VolumeId(1), 1)
         bench.write(a, 1, 1, first: 0, count: 16, tag: 500)
         #expect(bench.store.statistics.directWrites == 1)
         bench.flush()
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.read(a, first: 0, count: 16).tags == (0..<16).map { UInt64(500 + $0) })
     }
@@ -36,10 +37,10 @@ private let b = ObjectId(VolumeId(1), 1)
         bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
         bench.flush()
         bench.write(b, 1, 1, first: 0, count: 1, tag: 2)
-        bench.disk.kill()
+        bench.machine.killProcess()
         bench.opened()
         #expect(bench.read(b, first: 0, count: 1).tags == [2])
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.read(a, first: 0, count: 1).tags == [1])
     }
@@ -75,7 +76,7 @@ private let b = ObjectId(VolumeId(1), 1)
         #expect(bench.store.entry(a)!.generations.map(\.generation) == [Generation(7)])
         #expect(bench.read(a, first: 0, count: 5).tags == [10, 20, 0, 13, nil])
         bench.flush()
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.read(a, first: 0, count: 5).tags == [10, 20, 0, 13, nil])
     }

@@ -1,5 +1,6 @@
 // A store on a test disk, driven step by step, with helpers that make calls look synchronous.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -8,7 +9,8 @@ let testIdentity = StoreIdentity(
     clusterId: ClusterId(high: 1, low: 2), storeId: StoreId(77), createdWallClock: 5)
 
 final class Bench {
-    let disk: TestDisk
+    let machine: VirtualMachine
+    let disk: MemoryDisk
     var store: ObjectStore
     var configuration: StoreConfiguration
     let pool = BufferPool(limitBytes: 1 << 22)
@@ -31,19 +33,20 @@ final class Bench {
     }
 
     init(seed: UInt64, configuration: StoreConfiguration = Bench.small(), format: Bool = true) {
-        disk = TestDisk(seed: seed)
+        machine = VirtualMachine(seed: seed)
+        disk = machine.makeDisk()
         self.configuration = configuration
-        store = ObjectStore(disk: disk, clock: disk, pool: pool, configuration: configuration) { _ in }
+        store = ObjectStore(disk: disk, clock: machine, pool: pool, configuration: configuration) { _ in }
         if format {
             var result: Result<Void, StoreError>?
             ObjectStore.format(disk, identity: testIdentity, configuration: configuration) { result = $0 }
-            while result == nil, disk.step() {}
+            while result == nil, machine.step() {}
             guard case .success = result else { fatalError("format failed") }
         }
     }
 
     func step() -> Bool {
-        let ran = disk.step()
+        let ran = machine.step()
         store.endOfBatch()
         return ran
     }
@@ -65,7 +68,7 @@ final class Bench {
     }
 
     func open() -> Result<StoreReport, StoreError> {
-        store = ObjectStore(disk: disk, clock: disk, pool: pool, configuration: configuration) { [self] in
+        store = ObjectStore(disk: disk, clock: machine, pool: pool, configuration: configuration) { [self] in
             failures.append($0)
         }
         var result: Result<StoreReport, StoreError>?

@@ -1,5 +1,6 @@
 // Damage on disk is found, named and never taken for truth.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore

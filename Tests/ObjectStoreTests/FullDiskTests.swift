@@ -1,6 +1,7 @@
 // A disk without space: nothing locks up, what is there stays readable, records that carry no data still go in, and
 // all goes on when space returns.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -13,7 +14,7 @@ private func version(_ sequence: UInt64) -> Version { Version(term: Term(1), seq
     /// Where there is no space.
     enum Place: CaseIterable { case objectWrite, directWrite, segment, image, everywhere }
     /// Writes that need new space fail; overwrites of blocks that the file has do not.
-    static func fault(_ place: Place, _ disk: TestDisk) -> (DiskOperation) -> Errno? {
+    static func fault(_ place: Place, _ disk: MemoryDisk) -> (DiskOperation) -> Errno? {
         { [unowned disk] operation in
             switch operation {
             case .write(let writes) where place == .objectWrite || place == .everywhere:
@@ -73,7 +74,7 @@ private func version(_ sequence: UInt64) -> Version { Version(term: Term(1), seq
         #expect(throws: Never.self) { try bench.flush().get() }
         // Also after a restart, as long as nothing has come back.
         bench.store.stop()
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.store.entry(b)?.state == .suspect && bench.store.fencedTerm(of: VolumeId(2)) == Term(9))
         #expect(bench.read(a, first: 0, count: 4).outcome.isWhole && bench.store.entry(c) == nil)
@@ -111,7 +112,7 @@ private func version(_ sequence: UInt64) -> Version { Version(term: Term(1), seq
         bench.write(a, 1, 1, first: 0, count: 2, tag: 1)
         bench.flush()
         bench.store.stop()
-        bench.disk.crash()
+        bench.machine.losePower()
         let before = bench.disk.list(.journal).count
         bench.disk.fault = { [unowned disk = bench.disk] operation in
             if case .replace(.superblock, _) = operation, disk.list(.journal).count == before { .noSpace } else { nil }

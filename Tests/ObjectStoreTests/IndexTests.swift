@@ -1,6 +1,7 @@
 // The index in memory: counters that need no walk, lists of generations, and what a copy costs.
 import Glibc
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -14,7 +15,7 @@ private let a = ObjectId(VolumeId(1), 0)
             var list = GenerationList()
             var model: [UInt32] = []
             for _ in 0..<12 {
-                if random.chance(60) || model.isEmpty {
+                if random.chance(percent: 60) || model.isEmpty {
                     let generation = UInt32(random.below(1000))
                     list.insert(IndexGeneration(generation: generation, file: generation))
                     model.append(generation)
@@ -53,7 +54,7 @@ private let a = ObjectId(VolumeId(1), 0)
                 bench.write(object, 1, sequence, first: 0, count: 1, tag: sequence)
             case 2:
                 bench.call {
-                    bench.store.setState(object: object, .suspect, durable: random.chance(50), completion: $0)
+                    bench.store.setState(object: object, .suspect, durable: random.chance(percent: 50), completion: $0)
                 }
             case 3, 4: bench.call { bench.store.setState(object: object, .complete, durable: false, completion: $0) }
             case 5:
@@ -62,10 +63,10 @@ private let a = ObjectId(VolumeId(1), 0)
                         sync: object, generation: Generation(1), base: .zero, pending: .full, completion: $0)
                 }
             case 6: bench.call { bench.store.remove(object: object, generations: nil, completion: $0) }
-            default: if random.chance(30) { bench.call { bench.store.distrustAll(completion: $0) } }
+            default: if random.chance(percent: 30) { bench.call { bench.store.distrustAll(completion: $0) } }
             }
             check("after a call")
-            if random.chance(10) {
+            if random.chance(percent: 10) {
                 bench.call { bench.store.close(completion: $0) }
                 bench.opened()
                 check("after an opening")
@@ -101,7 +102,7 @@ private let a = ObjectId(VolumeId(1), 0)
     }
     /// An index as a node with many volumes has it: `count` copies, every third index of each volume.
     static func generated(_ count: Int) -> Index {
-        var index = Index()
+        let index = Index()
         for i in 0..<count {
             let object = ObjectId(VolumeId(UInt32(1 + i / 20_000)), UInt32(i % 20_000 * 3))
             let entry = index.entry(object)

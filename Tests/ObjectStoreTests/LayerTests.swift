@@ -1,5 +1,6 @@
 // Long chains of generations, merges and removals that power losses interrupt anywhere, trust, quarantine.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -61,7 +62,7 @@ private let a = ObjectId(VolumeId(1), 0)
             let wasDone = isDone
             if wasDone { bench.flush() }
             bench.store.stop()
-            if steps % 2 == 0 { bench.disk.crash() } else { bench.disk.kill() }
+            if steps % 2 == 0 { bench.machine.losePower() } else { bench.machine.killProcess() }
             let report = bench.opened()
             #expect(report.damage == [])
             check(bench, wasDone, "after \(steps) steps")
@@ -103,14 +104,14 @@ private let a = ObjectId(VolumeId(1), 0)
         let b = ObjectId(VolumeId(1), 1)
         bench.write(b, 1, 10, first: 0, count: 1, tag: 1)
         bench.call { bench.store.distrustAll(completion: $0) }
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.store.entry(a)!.isVerified == false && bench.store.incompleteCount == 2)
         bench.call { bench.store.setState(object: a, .complete, durable: true, completion: $0) }
         let c = ObjectId(VolumeId(1), 2)
         bench.write(c, 1, 11, first: 0, count: 1, tag: 1)
         bench.flush()
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.store.entry(a)!.isVerified && bench.store.entry(c)!.isVerified)
         #expect(!bench.store.entry(b)!.isVerified && bench.store.incompleteCount == 1)
@@ -120,7 +121,7 @@ private let a = ObjectId(VolumeId(1), 0)
         let bench = layered(84, 2)
         bench.call { bench.store.quarantine(object: a, completion: $0) }
         #expect(bench.store.entry(a) == nil)
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         bench.settle()
         #expect(bench.store.entry(a) == nil && bench.disk.list(.object) == [])
@@ -135,7 +136,7 @@ private let a = ObjectId(VolumeId(1), 0)
             guard i % 300 == 299 else { continue }
             bench.flush()
             bench.store.stop()
-            bench.disk.crash()
+            bench.machine.losePower()
             #expect(bench.opened().damage == [])
             #expect(bench.read(a, first: 0, count: 50).tags == (0..<50).map { UInt64(i - 49 + $0) })
         }
@@ -151,7 +152,7 @@ private let a = ObjectId(VolumeId(1), 0)
         bench.disk.sync(.object(b, Generation(1)))
         bench.store.stop()
         bench.disk.forget()
-        bench.disk.crash()
+        bench.machine.losePower()
         bench.opened()
         #expect(bench.store.entry(b) == nil && bench.disk.exists(.object(b, Generation(1))))
         bench.run("the sweep") { !bench.disk.exists(.object(b, Generation(1))) }

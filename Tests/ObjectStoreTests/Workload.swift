@@ -2,6 +2,7 @@
 // a power loss the object must stand at one that is at least as new as the last flush saw, after the death of the
 // process at one at least as new as what had completed. Nothing may be unreadable, and a version names one content.
 import Model
+import TestSupport
 import Testing
 
 @testable import ObjectStore
@@ -60,7 +61,7 @@ final class Workload {
         configuration.dirtyHeaderLimit = [2, 8, 100][random.below(3)]
         change(&configuration)
         bench = Bench(seed: seed, configuration: configuration)
-        bench.disk.maximumBufferedWrite = random.chance(50) ? 4096 : 65536
+        bench.disk.maximumBufferedWrite = random.chance(percent: 50) ? 4096 : 65536
         history = Array(repeating: [ModelCopy()], count: Workload.objectCount)
         flushed = Array(repeating: 0, count: Workload.objectCount)
         completed = flushed
@@ -97,7 +98,7 @@ final class Workload {
         let store = bench.store
         switch random.below(128) {
         case 0..<55:
-            let count = random.chance(25) ? 4 + random.below(12) : 1 + random.below(3)
+            let count = random.chance(percent: 25) ? 4 + random.below(12) : 1 + random.below(3)
             let first = random.below(Workload.blocks - count + 1)
             sequence += 1
             tag += 100
@@ -109,7 +110,7 @@ final class Workload {
         case 55..<67:
             let count = 1 + random.below(20)
             let first = random.below(Workload.blocks - count + 1)
-            let keep = random.chance(60)
+            let keep = random.chance(percent: 60)
             sequence += 1
             state.exists = true
             state.version = Version(term: Term(1), sequence: sequence).rawValue
@@ -129,7 +130,7 @@ final class Workload {
                 return
             }
             let above = known.filter { $0 > from }.first
-            let into = random.chance(50) ? above ?? generation : min(above ?? generation, from + 1)
+            let into = random.chance(percent: 50) ? above ?? generation : min(above ?? generation, from + 1)
             let lower = state.generations.removeValue(forKey: from)!
             if state.generations[into] == nil { state.generations[into] = [:] }
             state.generations[into]!.merge(lower) { upper, _ in upper }
@@ -180,7 +181,7 @@ final class Workload {
             state.state = [.complete, .syncing, .suspect][random.below(3)]
             state.exists = true
             history[object].append(state)
-            store.setState(object: id(object), state.state, durable: random.chance(50), completion: done)
+            store.setState(object: id(object), state.state, durable: random.chance(percent: 50), completion: done)
         case 111..<113:
             sequence += 1
             state.exists = true
@@ -226,15 +227,15 @@ final class Workload {
         var state = before
         let first = random.below(Workload.blocks)
         let count = 1 + random.below(min(16, Workload.blocks - first))
-        let onlyPending = random.chance(60)
-        let allData = random.chance(30)
+        let onlyPending = random.chance(percent: 60)
+        let allData = random.chance(percent: 30)
         var held = BlockBitmap()
         var zero = BlockBitmap()
         var changes = false
         tag += 100
         for block in 0..<count {
-            held[block] = allData || random.chance(80)
-            zero[block] = !allData && random.chance(20)
+            held[block] = allData || random.chance(percent: 80)
+            zero[block] = !allData && random.chance(percent: 20)
             let old = state.generations[generation]?[first + block]
             guard !onlyPending || old == ModelCopy.pending else { continue }
             changes = true
@@ -286,14 +287,14 @@ final class Workload {
     /// Works for a while, then stops in the middle of it.
     func work(_ operations: Int) {
         for _ in 0..<operations where problems.isEmpty {
-            if random.chance(2) { setDiskFull(!isDiskFull) }
-            if random.chance(1), !isDiskFull { quarantine() }
+            if random.chance(percent: 2) { setDiskFull(!isDiskFull) }
+            if random.chance(percent: 1), !isDiskFull { quarantine() }
             operate()
             if isDiskFull {
                 quiet("an operation on a full disk")
                 continue
             }
-            if outstanding > 12 || random.chance(60) { bench.store.endOfBatch() }
+            if outstanding > 12 || random.chance(percent: 60) { bench.store.endOfBatch() }
             var steps = random.below(6)
             while steps > 0 || outstanding > 16 {
                 if !bench.step() { break }
@@ -305,8 +306,8 @@ final class Workload {
     func reopen(power: Bool) {
         if isDiskFull { operate() }
         bench.store.stop()
-        if power { bench.disk.crash() } else { bench.disk.kill() }
-        if random.chance(50) {
+        if power { bench.machine.losePower() } else { bench.machine.killProcess() }
+        if random.chance(percent: 50) {
             isDiskFull = false
             bench.disk.fault = { _ in nil }
         }
@@ -381,7 +382,7 @@ final class Workload {
         bench.opened()
         for _ in 0..<lives where problems.isEmpty {
             work(random.below(operations) + 1)
-            if random.chance(10), !isDiskFull {
+            if random.chance(percent: 10), !isDiskFull {
                 quiet("before the close")
                 bench.call("close") { bench.store.close(completion: $0) }
                 for i in history.indices {
@@ -389,7 +390,7 @@ final class Workload {
                     completed[i] = flushed[i]
                 }
             }
-            reopen(power: random.chance(60))
+            reopen(power: random.chance(percent: 60))
         }
     }
 }

@@ -41,6 +41,8 @@ package final class MemoryDisk: Disk {
     package var isBroken = false
     /// Decides whether an operation fails; asked when it runs.
     package var fault: (DiskOperation) -> Errno? = { _ in nil }
+    /// Operations that stay on their way as long as this says so.
+    package var hold: (DiskOperation) -> Bool = { _ in false }
     /// How far ahead of the earliest operation another one may run.
     package var window = 8
 
@@ -51,13 +53,16 @@ package final class MemoryDisk: Disk {
         nextId += 1
         pending.append(Pending(id: nextId, operation: operation, completion: completion))
     }
-    package var hasOperations: Bool { !pending.isEmpty }
+    package var hasOperations: Bool { pending.contains { !hold($0.operation) } }
+    /// What was submitted and has not run.
+    package var waiting: [DiskOperation] { pending.map(\.operation) }
 
     /// Runs one of the first operations that wait; appends stay in order.
     package func runOne() {
         var ready: [Int] = []
         var sawAppend = false
-        for (i, item) in pending.prefix(window).enumerated() {
+        for (i, item) in pending.enumerated() where !hold(item.operation) {
+            if ready.count == window { break }
             if case .append = item.operation {
                 if sawAppend { continue }
                 sawAppend = true
@@ -183,6 +188,13 @@ package final class MemoryDisk: Disk {
         }.sorted { $0.order < $1.order }
     }
 
+    /// Whether the write goes only where the file has data.
+    package func isAllocated(_ write: FileWrite) -> Bool {
+        guard let file = files[write.file] else { return false }
+        let count = write.slices.reduce(0) { $0 + $1.count }
+        return file.cache.isAllocated(Int(write.offset)..<Int(write.offset) + count)
+    }
+
     // MARK: Ends
 
     /// The process dies: what it had submitted may or may not still happen; the page cache stays.
@@ -231,6 +243,10 @@ package final class MemoryDisk: Disk {
             file.isNamed = true
         }
     }
+
+    /// What was submitted and has not run never happens.
+    package func forget() { pending = [] }
+    package func sync(_ name: StoreFile) { if let file = files[name] { sync(name, file) } }
 
     // MARK: Tampering
     package func contents(_ name: StoreFile) -> [UInt8]? {

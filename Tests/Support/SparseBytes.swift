@@ -8,6 +8,11 @@ package struct SparseBytes {
 
     package var allocatedBytes: Int { pages.count * 4096 }
 
+    /// Whether every page of `range`, which is whole pages, was written.
+    package func isAllocated(_ range: Range<Int>) -> Bool {
+        (range.lowerBound / 4096..<range.upperBound / 4096).allSatisfy { pages[$0] != nil }
+    }
+
     package mutating func write(_ offset: Int, _ bytes: ArraySlice<UInt8>) {
         size = max(size, offset + bytes.count)
         var at = bytes.startIndex

@@ -228,8 +228,9 @@ class Cluster:
         return 0
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """To the nanosecond, with threads that have ended: the CPU clock of the process, as clock_getcpuclockid(3)
+        names it. The fields of /proc/PID/stat count ticks of 10 ms."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)
 
     def inject(self, *faults: str):
         """Makes the disks fail, from the next second on: lines like `eio-read STORE-DIRECTORY` (Runtime's FaultFile);

@@ -21,6 +21,8 @@
 
 // O_DIRECT, which the Glibc module does not show.
 int csheep_o_direct(void);
+// To be called once, before there are other threads: how much memory the allocator may keep for itself.
+void csheep_limit_kept_memory(void);
 // Gives memory that the allocator keeps back to the system.
 void csheep_return_memory(void);
 #endif

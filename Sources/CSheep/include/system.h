@@ -21,6 +21,8 @@ int csheep_open_at(int directory, const char *path, int flags, unsigned mode);
 ssize_t csheep_pwritev(int file, const struct iovec *parts, int count, off_t offset);
 int csheep_punch(int file, off_t offset, off_t count);
 int csheep_preallocate(int file, off_t count);
+// Begins to write what a file has in the page cache, without waiting; a later sync tells of errors.
+void csheep_start_writing(int file);
 int csheep_o_path(void);
 // The magic number of the file system (statfs f_type), 0 on failure.
 uint64_t csheep_file_system_type(int file);
