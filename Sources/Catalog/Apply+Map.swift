@@ -56,7 +56,7 @@ extension CatalogState {
         let record = StoreRecord(
             id: description.id, node: description.node, path: description.path, weight: weight, zone: zone,
             status: .up, session: description.session, reason: "", changedWallClock: description.wallClock,
-            inSync: RangeSet())
+            inSync: InSyncSets(levelCount: map.levelCount))
         let index = map.stores.firstIndex { $0.id > record.id } ?? map.stores.count
         map.stores.insert(record, at: index)
     }
@@ -92,7 +92,9 @@ extension CatalogState {
     private mutating func leaveToUnbrokenMembers(_ index: Int) {
         let node = map.stores[index].node
         for other in map.stores where other.node != node && other.status == .up {
-            map.stores[index].inSync.subtract(other.inSync)
+            for copies in 1...map.levelCount {
+                map.stores[index].inSync[copies: copies].subtract(other.inSync[copies: copies])
+            }
         }
     }
 
@@ -175,10 +177,16 @@ extension CatalogState {
                 .invalid, what: "Store \(id) was not recorded as complete.",
                 why: "It is not up, or these ranges do not belong to it.", remedy: "Look at the map of this epoch.")
         }
-        if map.stores[index].inSync.isSuperset(of: ranges) { return .done }
-        map.stores[index].inSync.formUnion(ranges)
+        let before = map.stores[index].inSync
+        for copies in 1...map.levelCount {
+            // Of volumes for which it is no target it has nothing.
+            var complete = map.ringRanges(of: id, copies: copies)
+            complete.formIntersection(ranges)
+            map.stores[index].inSync[copies: copies].formUnion(complete)
+        }
+        if map.stores[index].inSync == before { return .done }
         // What was a member of S and waited for a successor may leave now.
-        map.settleInSync(minimumCopies: map.minimumCopies(settings))
+        map.settleInSync(settings)
         changes.append(.map)
         return .done
     }
@@ -197,7 +205,10 @@ extension CatalogState {
         map.joinedZones = max(map.joinedZones, map.onRing.zoneCount)
         map.moveIsReplaceable = false
         for i in map.stores.indices {
-            map.stores[i].inSync.formIntersection(map.ringRanges(of: map.stores[i].id))
+            for copies in 1...map.levelCount {
+                map.stores[i].inSync[copies: copies].formIntersection(
+                    map.ringRanges(of: map.stores[i].id, copies: copies))
+            }
         }
         forgetLeavers()
         retarget()
@@ -213,35 +224,44 @@ extension CatalogState {
                 .busy, what: "Nothing was given up.", why: "Store \(id) is up: what it has is not lost.",
                 remedy: "Name only stores that will not come back.")
         }
+        var heirs: [(index: Int, copies: Int, ranges: RangeSet)] = []
+        for copies in 1...map.levelCount {
+            guard let found = self.heirs(of: ids, copies: copies) else {
+                throw SheepError(
+                    .busy, what: "Nothing was given up.", why: "No other store could serve what these stores have.",
+                    remedy: "Add a store, or give them up first: dog node remove --force")
+            }
+            heirs += found.map { ($0.index, copies, $0.ranges) }
+        }
+        for heir in heirs { map.stores[heir.index].inSync[copies: heir.copies].formUnion(heir.ranges) }
+        for id in ids { map.stores[try requireStore(id)].inSync = InSyncSets(levelCount: map.levelCount) }
+        forgetLeavers()
+        finishMapChange(&changes)
+        return .done
+    }
+
+    /// What only these stores have is served from what the remaining targets have: those that are up, else all. Nil:
+    /// nobody could.
+    private func heirs(of ids: [StoreId], copies: Int) -> [(index: Int, ranges: RangeSet)]? {
         var kept = RangeSet()
         var lost = RangeSet()
         for store in map.stores {
-            if ids.contains(store.id) { lost.formUnion(store.inSync) } else { kept.formUnion(store.inSync) }
+            let ranges = store.inSync[copies: copies]
+            if ids.contains(store.id) { lost.formUnion(ranges) } else { kept.formUnion(ranges) }
         }
         lost.subtract(kept)
-        // What nobody else has is served from what the remaining targets have: those that are up, else all.
         var heirs: [(index: Int, ranges: RangeSet)] = []
         for wanted: (StoreStatus) -> Bool in [{ $0 == .up }, { $0 != .up }] {
             var open = lost
             for heir in heirs { open.subtract(heir.ranges) }
             for i in map.stores.indices where wanted(map.stores[i].status) && !ids.contains(map.stores[i].id) {
-                var ranges = map.ringRanges(of: map.stores[i].id)
+                var ranges = map.ringRanges(of: map.stores[i].id, copies: copies)
                 ranges.formIntersection(open)
                 if !ranges.isEmpty { heirs.append((i, ranges)) }
             }
         }
-        var orphans = lost
-        for heir in heirs { orphans.subtract(heir.ranges) }
-        if !orphans.isEmpty {
-            throw SheepError(
-                .busy, what: "Nothing was given up.", why: "No other store could serve what these stores have.",
-                remedy: "Add a store, or give them up first: dog node remove --force")
-        }
-        for heir in heirs { map.stores[heir.index].inSync.formUnion(heir.ranges) }
-        for id in ids { map.stores[try requireStore(id)].inSync = RangeSet() }
-        forgetLeavers()
-        finishMapChange(&changes)
-        return .done
+        for heir in heirs { lost.subtract(heir.ranges) }
+        return lost.isEmpty ? heirs : nil
     }
 
     mutating func allowMoveReplacement(
@@ -295,7 +315,10 @@ extension CatalogState {
             map.setTo(nil)
             map.setOn(wanted)
             map.joinedZones = wanted.zoneCount
-            for i in map.stores.indices { map.stores[i].inSync = map.ringRanges(of: map.stores[i].id) }
+            for i in map.stores.indices {
+                map.stores[i].inSync = InSyncSets(
+                    levels: (1...map.levelCount).map { map.ringRanges(of: map.stores[i].id, copies: $0) })
+            }
         } else if wanted != map.toRing ?? map.onRing {
             map.setTo(wanted)
             map.moveIsReplaceable = false
@@ -318,7 +341,7 @@ extension CatalogState {
 
     /// The end of each change of the map: who may leave S leaves, and the epoch is a new one.
     mutating func finishMapChange(_ changes: inout [CatalogChange]) {
-        map.settleInSync(minimumCopies: map.minimumCopies(settings))
+        map.settleInSync(settings)
         map.epoch = map.epoch.next
         changes.append(.map)
     }

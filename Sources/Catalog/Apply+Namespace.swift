@@ -189,9 +189,23 @@ extension CatalogState {
     mutating func setVolumeCopies(
         _ id: VolumeId, _ copies: Int, _ changes: inout [CatalogChange]
     ) throws(SheepError) -> CommandAnswer {
-        _ = try requireVolume(id)
+        let volume = try requireVolume(id)
         try requireCopies(copies)
+        // Fewer hold at once. More have to be made first: until then the additional targets prove nothing.
+        volumes[id]?.copies = min(copies, volume.copies)
+        volumes[id]?.wantedCopies = copies > volume.copies ? copies : nil
+        changes.append(.volumeChanged(id))
+        return .done
+    }
+
+    mutating func copiesReached(
+        _ id: VolumeId, _ copies: Int, _ epoch: Epoch, _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        let volume = try requireVolume(id)
+        try requireEpoch(epoch)
+        guard volume.wantedCopies == copies else { return .done }
         volumes[id]?.copies = copies
+        volumes[id]?.wantedCopies = nil
         changes.append(.volumeChanged(id))
         return .done
     }

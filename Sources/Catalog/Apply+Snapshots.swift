@@ -204,7 +204,7 @@ extension CatalogState {
         try requireFree(directory, volumeName: name)
         if let copies { try requireCopies(copies) }
         let id = try newVolumeId()
-        insertClone(id, of: source, directory, name, copies ?? volume.copies, attributes, &changes)
+        insertClone(id, of: source, directory, name, copies ?? volume.targetCopies, attributes, &changes)
         return .volume(id)
     }
 
@@ -219,7 +219,7 @@ extension CatalogState {
         let generation = closeGeneration(
             source, tag: Names.internalTag(volume.generation), wallClock, isHidden: true, &changes)
         insertClone(
-            id, of: SnapshotReference(volume: source, generation: generation), directory, name, volume.copies,
+            id, of: SnapshotReference(volume: source, generation: generation), directory, name, volume.targetCopies,
             attributes, &changes)
         return .volume(id)
     }

@@ -18,7 +18,11 @@ package enum CatalogCommand: Hashable, Sendable {
     case setAttributes(VolumeId, FileAttributes)
     case setDirectoryAttributes(DirectoryId, FileAttributes)
     case setSnapshotAttributes(volume: VolumeId, tag: String, FileAttributes)
+    /// Fewer copies hold at once; more are wanted until `copiesReached`.
     case setVolumeCopies(VolumeId, copies: Int)
+    /// Every object of the volume is complete at all targets that so many copies make, and at nobody in S was it not
+    /// looked at; conditional on the epoch.
+    case copiesReached(VolumeId, copies: Int, epoch: Epoch)
     /// Grows or shrinks. A shrink sets `trimFrom`; growing while it is set is EBUSY to the proposer, who waits.
     case resize(VolumeId, size: UInt64)
     case trimmed(VolumeId)

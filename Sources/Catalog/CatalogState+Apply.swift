@@ -67,6 +67,7 @@ extension CatalogState {
         case .setSnapshotAttributes(let volume, let tag, let attributes):
             return try setSnapshotAttributes(volume, tag, attributes, &changes)
         case .setVolumeCopies(let id, let copies): return try setVolumeCopies(id, copies, &changes)
+        case .copiesReached(let id, let copies, let epoch): return try copiesReached(id, copies, epoch, &changes)
         case .resize(let id, let size): return try resize(id, size, &changes)
         case .trimmed(let id): return try trimmed(id, &changes)
         case .snapshot(let members, let tag, let group, let wallClock):

@@ -59,6 +59,7 @@ extension CatalogState {
                 return "volume id"
             }
             guard volume.size <= maximumVolumeSize, (1...7).contains(volume.copies),
+                volume.wantedCopies.map({ (volume.copies + 1...7).contains($0) }) ?? true,
                 volume.generation >= .first, isSane(volume.hidden, below: volume.generation),
                 (volume.lease?.term ?? .none) <= volume.term
             else { return "volume" }
@@ -103,12 +104,15 @@ extension CatalogState {
         guard (1...7).contains(settings.copies), (0...settings.copies).contains(settings.minCopies),
             (0...ClusterMap.maximumStores).contains(map.joinedZones)
         else { return "settings" }
-        var known = RangeSet()
+        var known = InSyncSets(levelCount: map.levelCount)
         for store in map.stores {
             guard store.id.rawValue != 0, store.weight <= ClusterMap.maximumWeight else { return "store" }
-            known.formUnion(store.inSync)
+            guard store.inSync.levels.count == map.levelCount else { return "in-sync ranges" }
+            for copies in 1...map.levelCount { known[copies: copies].formUnion(store.inSync[copies: copies]) }
         }
-        if map.onRing.zoneCount > 0, known.count != rangeCount { return "a range without an in-sync store" }
+        if map.onRing.zoneCount > 0, known.levels.contains(where: { $0.count != rangeCount }) {
+            return "a range without an in-sync store"
+        }
         for list in [catalogStores] + unconfirmedCatalogStores {
             guard zip(list, list.dropFirst()).allSatisfy({ $0 < $1 }), list.count <= ClusterMap.maximumStores else {
                 return "catalog stores"

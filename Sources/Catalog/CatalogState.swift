@@ -108,7 +108,11 @@ package struct VolumeRecord: Hashable, Sendable {
     package var size: UInt64
     /// Bytes from here on are being given back after a shrink; growing again waits until it is done. nil: nothing to do.
     package var trimFrom: UInt64?
+    /// Copies that the volume is known to have where its targets are in-sync.
     package var copies: Int
+    /// More than that are wanted: writes go to as many already, and `copies` follows when everything is there.
+    package var wantedCopies: Int?
+    package var targetCopies: Int { wantedCopies ?? copies }
     /// The generation that writes go to.
     package var generation: Generation
     /// Generations hidden from the current view by rollbacks, ascending.
@@ -185,8 +189,8 @@ package struct ClusterMap: Sendable {
     package internal(set) var on: Ring
     package internal(set) var to: Ring?
     /// The ranges that each member of a ring is a target of, in the order of its members; computed like the rings.
-    var onRanges: [RangeSet] = []
-    var toRanges: [RangeSet] = []
+    var onRanges: [[RangeSet]] = []
+    var toRanges: [[RangeSet]] = []
     /// The most zones that the ring the data is on ever had, lowered only by an administrator's command: what
     /// `minimumCopies` follows.
     package internal(set) var joinedZones: Int = 0
@@ -194,12 +198,15 @@ package struct ClusterMap: Sendable {
     package internal(set) var moveIsReplaceable: Bool = false
 
     package func store(_ id: StoreId) -> StoreRecord? { stores.first { $0.id == id } }
-    /// Stores that a write of this range must reach when they are up: both rings' targets, those of `on` first, and
-    /// what else is in-sync (a member of S stays a target until a move is over, also when `to` was replaced meanwhile).
-    package func targets(of range: RangeIndex) -> [StoreId] {
-        var all = on.targets(of: range)
-        if let to { for store in to.targets(of: range) where !all.contains(store) { all.append(store) } }
-        for store in stores where store.inSync[range] && !all.contains(store.id) { all.append(store.id) }
+    /// Stores that a write of this range must reach when they are up, for a volume with so many copies: both rings'
+    /// first targets, those of `on` first, and what else is in-sync (a member of S stays a target until a move is over,
+    /// also when `to` was replaced meanwhile).
+    package func targets(of range: RangeIndex, copies: Int) -> [StoreId] {
+        var all = Array(on.targets(of: range).prefix(copies))
+        if let to { for store in to.targets(of: range).prefix(copies) where !all.contains(store) { all.append(store) } }
+        for store in stores where store.inSync[range, copies: copies] && !all.contains(store.id) {
+            all.append(store.id)
+        }
         return all
     }
 }
@@ -232,8 +239,8 @@ package struct StoreRecord: Hashable, Sendable {
     package var reason: String
     /// Wall-clock nanoseconds of the last change of status, for people.
     package var changedWallClock: UInt64
-    /// The ranges it is in-sync for (it is a member of S there).
-    package var inSync: RangeSet
+    /// What it is in-sync for (a member of S).
+    package var inSync: InSyncSets
     /// It is being drained for good: in no new ring, and forgotten when the move ends.
     package var isLeaving: Bool = false
     /// The epoch at which it last came up after an unclean stop under another boot id: what was not synced by then

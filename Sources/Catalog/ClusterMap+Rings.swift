@@ -41,34 +41,65 @@ extension ClusterMap {
         toRing = description
     }
 
-    /// The ranges that the rings give to this store.
-    package func ringRanges(of id: StoreId) -> RangeSet {
+    /// Numbers of copies that are told apart: as many as the rings have.
+    package var levelCount: Int { max(1, onRing.copies, toRing?.copies ?? 1) }
+
+    /// The ranges that the rings give to this store for volumes with so many copies.
+    package func ringRanges(of id: StoreId, copies: Int) -> RangeSet {
         var ranges = RangeSet()
-        if let i = onRing.members.firstIndex(where: { $0.store == id }) { ranges.formUnion(onRanges[i]) }
-        if let i = toRing?.members.firstIndex(where: { $0.store == id }) { ranges.formUnion(toRanges[i]) }
+        func add(_ members: [RingMember], _ sets: [[RangeSet]]) {
+            guard let i = members.firstIndex(where: { $0.store == id }), !sets[i].isEmpty else { return }
+            ranges.formUnion(sets[i][min(copies, sets[i].count) - 1])
+        }
+        add(onRing.members, onRanges)
+        if let toRing { add(toRing.members, toRanges) }
         return ranges
     }
+    /// For some number of copies: for the largest.
+    package func ringRanges(of id: StoreId) -> RangeSet { ringRanges(of: id, copies: levelCount) }
 
-    /// The ranges that this store is a target of: those of `targets(of:)`.
+    /// The ranges that this store is a target of for volumes with so many copies: those of `targets(of:copies:)`.
+    package func targetRanges(of id: StoreId, copies: Int) -> RangeSet {
+        var ranges = ringRanges(of: id, copies: copies)
+        if let store = store(id) { ranges.formUnion(store.inSync[copies: copies]) }
+        return ranges
+    }
+    /// For some number of copies.
     package func targetRanges(of id: StoreId) -> RangeSet {
         var ranges = ringRanges(of: id)
-        if let store = store(id) { ranges.formUnion(store.inSync) }
+        if let store = store(id) { ranges.formUnion(store.inSync.any) }
         return ranges
+    }
+    /// The ranges that the rings give to this store and for which it is not in-sync, for some number of copies.
+    package func missingRanges(of id: StoreId) -> RangeSet {
+        var all = RangeSet()
+        for copies in 1...levelCount {
+            var missing = ringRanges(of: id, copies: copies)
+            if let store = store(id) { missing.subtract(store.inSync[copies: copies]) }
+            all.formUnion(missing)
+        }
+        return all
     }
 
     /// S of the range: the stores that are in-sync for it, up or not, ascending.
-    package func insyncStores(_ range: RangeIndex) -> [StoreId] {
-        stores.filter { $0.inSync[range] }.map(\.id)
+    package func insyncStores(_ range: RangeIndex, copies: Int) -> [StoreId] {
+        stores.filter { $0.inSync[range, copies: copies] }.map(\.id)
     }
 
-    /// Whether the store is in-sync for the range (a member of S).
-    package func isMember(_ id: StoreId, _ range: RangeIndex) -> Bool { store(id)?.inSync[range] ?? false }
+    /// Whether the store is in-sync for the range (a member of S) as far as volumes with so many copies go.
+    package func isMember(_ id: StoreId, _ range: RangeIndex, copies: Int) -> Bool {
+        store(id)?.inSync[range, copies: copies] ?? false
+    }
 
     /// Whether every range of `to` is in-sync at all its targets, so that the old ring can be dropped.
     package var moveIsComplete: Bool {
         guard let toRing else { return false }
         return toRing.members.indices.allSatisfy { i in
-            store(toRing.members[i].store)?.inSync.isSuperset(of: toRanges[i]) ?? false
+            guard let store = store(toRing.members[i].store) else { return false }
+            return toRanges[i].isEmpty
+                || (1...levelCount).allSatisfy { copies in
+                    store.inSync[copies: copies].isSuperset(of: toRanges[i][min(copies, toRanges[i].count) - 1])
+                }
         }
     }
 
@@ -79,12 +110,18 @@ extension ClusterMap {
         return settings.minCopies > 0 ? min(settings.minCopies, copies) : max(1, copies - 1)
     }
 
+    /// The same for a volume with so many copies.
+    package func minimumCopies(_ settings: Settings, volumeCopies: Int) -> Int {
+        let usual = minimumCopies(settings)
+        return settings.minCopies > 0 ? min(usual, volumeCopies) : min(usual, max(1, volumeCopies - 1))
+    }
+
     /// The ranges with at least `count` targets that are up. `count` is small: copies are at most 7.
-    func ranges(withUpTargets count: Int) -> RangeSet {
+    func ranges(withUpTargets count: Int, copies: Int) -> RangeSet {
         var reached = [[UInt64]](repeating: [UInt64](repeating: 0, count: rangeCount / 64), count: max(1, count) + 1)
         reached[0] = [UInt64](repeating: .max, count: rangeCount / 64)
         for store in stores where store.status == .up {
-            let words = targetRanges(of: store.id).words
+            let words = targetRanges(of: store.id, copies: copies).words
             for level in (1...max(1, count)).reversed() {
                 for i in words.indices { reached[level][i] |= reached[level - 1][i] & words[i] }
             }
@@ -97,12 +134,18 @@ extension ClusterMap {
     ///
     /// With stores on one host a member's session cannot be judged by others that are missing: after a reboot the
     /// session of a missing store is as broken as those of its neighbours, so members that are up suffice.
-    mutating func settleInSync(minimumCopies: Int) {
+    mutating func settleInSync(_ settings: Settings) {
+        for i in stores.indices where stores[i].inSync.levels.count != levelCount {
+            stores[i].inSync.setLevelCount(levelCount)
+        }
         guard stores.contains(where: { $0.status != .up && !$0.inSync.isEmpty }) else { return }
-        var free = RangeSet()
-        for store in stores where store.status == .up { free.formUnion(store.inSync) }
-        free.formIntersection(ranges(withUpTargets: minimumCopies))
-        for i in stores.indices where stores[i].status != .up { stores[i].inSync.subtract(free) }
+        for copies in 1...levelCount {
+            var free = RangeSet()
+            for store in stores where store.status == .up { free.formUnion(store.inSync[copies: copies]) }
+            free.formIntersection(
+                ranges(withUpTargets: minimumCopies(settings, volumeCopies: copies), copies: copies))
+            for i in stores.indices where stores[i].status != .up { stores[i].inSync[copies: copies].subtract(free) }
+        }
     }
 }
 

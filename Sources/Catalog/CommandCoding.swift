@@ -58,6 +58,11 @@ extension CatalogCommand {
             w.write(UInt8(11))
             w.write(v0)
             w.write(copies)
+        case .copiesReached(let v0, let copies, let epoch):
+            w.write(UInt8(38))
+            w.write(v0)
+            w.write(copies)
+            w.write(epoch)
         case .resize(let v0, let size):
             w.write(UInt8(12))
             w.write(v0)
@@ -232,6 +237,7 @@ extension CatalogCommand {
         case 34: self = .pruned(try r.volumeId(), try r.storeId())
         case 35: self = .none
         case 36: self = .allowMoveReplacement(epoch: try r.epoch())
+        case 38: self = .copiesReached(try r.volumeId(), copies: try r.int(), epoch: try r.epoch())
         case 37: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
         default: throw .badValue("command")
         }

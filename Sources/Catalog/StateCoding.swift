@@ -130,7 +130,7 @@ extension StoreRecord {
         w.write(session)
         w.write(reason)
         w.write(changedWallClock)
-        w.write(inSync)
+        w.write(all: inSync.levels) { $0.write($1) }
         w.write(isLeaving)
         w.write(optional: sessionBrokeAt) { $0.write($1) }
     }
@@ -146,7 +146,11 @@ extension StoreRecord {
         session = try r.session()
         reason = try r.readString()
         changedWallClock = try r.read()
-        inSync = try r.rangeSet()
+        let count = try r.readCount(minimumSize: 1)
+        guard (1...7).contains(count) else { throw .badValue("in-sync ranges") }
+        var levels: [RangeSet] = []
+        for _ in 0..<count { levels.append(try r.rangeSet()) }
+        inSync = InSyncSets(levels: levels)
         isLeaving = try r.readBool()
         sessionBrokeAt = try r.optional { r throws(DecodeError) in try r.epoch() }
     }
@@ -187,6 +191,7 @@ extension VolumeRecord {
         w.write(size)
         w.write(optional: trimFrom) { $0.write($1) }
         w.write(copies)
+        w.write(optional: wantedCopies) { $0.write($1) }
         w.write(generation)
         w.write(all: hidden) { $0.write($1) }
         w.write(all: snapshots) { $1.encode(&$0) }
@@ -213,6 +218,7 @@ extension VolumeRecord {
         size = try r.read()
         trimFrom = try r.optional { r throws(DecodeError) in try r.read() }
         copies = try r.int()
+        wantedCopies = try r.optional { r throws(DecodeError) in try r.int() }
         generation = try r.generation()
         hidden = try r.all(8) { r throws(DecodeError) in try r.generations() }
         snapshots = try r.all(60) { r throws(DecodeError) in try SnapshotRecord(&r) }

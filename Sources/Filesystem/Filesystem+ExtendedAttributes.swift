@@ -38,7 +38,7 @@ extension Filesystem {
         }
         switch key {
         case "id": answer(snapshot.map { "\(record.id).\($0.generation)" } ?? "\(record.id)")
-        case "copies": answer(String(record.copies))
+        case "copies": answer(String(record.targetCopies))
         case "parent": answer(parent(of: record, snapshot))
         case "tag": answer(snapshot?.tag)
         case "health": answer(health(of: record.id))

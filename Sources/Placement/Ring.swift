@@ -77,6 +77,18 @@ package struct Ring: Sendable {
         }
         return ranges
     }
+    /// For each of these stores the ranges that it is among the first 1, 2, ... `effectiveCopies` targets of.
+    package func ranges(of stores: [StoreId]) -> [[RangeSet]] {
+        let empty = [RangeSet](repeating: RangeSet(), count: effectiveCopies)
+        var sets = [[RangeSet]](repeating: empty, count: members.count)
+        for (entry, member) in table.enumerated() {
+            sets[Int(member)][entry % effectiveCopies][RangeIndex(UInt16(entry / effectiveCopies))] = true
+        }
+        for member in sets.indices {
+            for copy in sets[member].indices.dropFirst() { sets[member][copy].formUnion(sets[member][copy - 1]) }
+        }
+        return stores.map { store in index(of: store).map { sets[Int($0)] } ?? empty }
+    }
     /// The part of all copies that `store` holds; 0 for one that is not a member. All together are 1.
     package func share(of store: StoreId) -> Double {
         guard let index = index(of: store), effectiveCopies > 0 else { return 0 }

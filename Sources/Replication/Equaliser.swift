@@ -52,9 +52,8 @@ final class Equaliser {
     }
 
     private func begin() {
-        let map = gateway.catalog.state.map
         let isAway = gateway.targets(volume, object.range).contains { id in
-            map.isMember(id, object.range) && !object.slots.contains { $0.channel.store == id }
+            gateway.isMember(volume, id, object.range) && !object.slots.contains { $0.channel.store == id }
         }
         // Nothing to decide: all are here, and equal.
         guard isAway || !lagging.isEmpty || volume.restamped.contains(object.id.index) else { return finish(true) }

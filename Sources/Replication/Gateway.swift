@@ -99,7 +99,8 @@ package final class Gateway {
 
     /// Complete copies that a write of this volume needs.
     func minimumCopies(_ volume: VolumeState) -> Int {
-        isMinimumSet ? min(usualMinimum, volume.copies) : min(usualMinimum, max(1, volume.copies - 1))
+        // Of those that it has: more may be wanted, but not there yet.
+        isMinimumSet ? min(usualMinimum, volume.sureCopies) : min(usualMinimum, max(1, volume.sureCopies - 1))
     }
 
     /// The state of an object, with slots for the current map.
@@ -127,7 +128,7 @@ package final class Gateway {
         object.lacksMember = false
         for id in targets(volume, object.range) {
             guard let record = map.store(id), record.status == .up else { continue }
-            let isMember = record.inSync[object.range]
+            let isMember = record.inSync[object.range, copies: volume.sureCopies]
             guard let channel = channel(id), volume.fenced.contains(id) else {
                 if isMember { object.lacksMember = true }
                 continue
@@ -144,17 +145,22 @@ package final class Gateway {
         object.slotsEpoch = epoch.rawValue
     }
 
-    /// The stores that a write must reach: the first `copies` of each ring's.
+    /// The stores that a write must reach: the first of each ring, as many as the volume shall have copies, and members of
+    /// S that are in no ring any more.
     func targets(_ volume: VolumeState, _ range: RangeIndex) -> [StoreId] {
-        targets(volume, range, copies: volume.copies)
+        targets(range, copies: volume.copies, sure: volume.sureCopies)
     }
-    private func targets(_ volume: VolumeState, _ range: RangeIndex, copies: Int) -> [StoreId] {
+    private func targets(_ range: RangeIndex, copies: Int, sure: Int) -> [StoreId] {
         let map = catalog.state.map
-        var all = Array(map.on.targets(of: range).prefix(copies))
-        if let to = map.to {
-            for store in to.targets(of: range).prefix(copies) where !all.contains(store) { all.append(store) }
+        var all = map.targets(of: range, copies: copies)
+        if sure != copies {
+            for store in map.insyncStores(range, copies: sure) where !all.contains(store) { all.append(store) }
         }
         return all
+    }
+    /// Whether the store is a member of S for this volume.
+    func isMember(_ volume: VolumeState, _ store: StoreId, _ range: RangeIndex) -> Bool {
+        catalog.state.map.isMember(store, range, copies: volume.sureCopies)
     }
 
     /// Whether the store's copy has every acknowledged write.
@@ -167,7 +173,7 @@ package final class Gateway {
     func status(_ volume: VolumeState, _ object: ObjectId, _ store: StoreId) -> SlotStatus {
         if let known = volume.exceptions[object.index]?[store] { return known }
         let isMissing = volume.summaries[object.index] == nil
-        return isMissing || catalog.state.map.isMember(store, object.range) ? .complete : .unverified
+        return isMissing || isMember(volume, store, object.range) ? .complete : .unverified
     }
     /// Whether a sync of the object is under way: its generations must stay as they are.
     func isSynchronising(_ object: ObjectId) -> Bool { (volumes[object.volume]?.objects[object.index]?.users ?? 0) > 0 }
@@ -175,7 +181,7 @@ package final class Gateway {
     /// Notes how a copy stands; `.complete` is the rule and needs no entry.
     func setStatus(_ volume: VolumeState, _ index: UInt32, _ store: StoreId, _ status: SlotStatus) {
         var known = volume.exceptions[index] ?? [:]
-        let isMember = catalog.state.map.store(store)?.inSync[ObjectId(volume.id, index).range] ?? false
+        let isMember = isMember(volume, store, ObjectId(volume.id, index).range)
         if status == .complete && isMember { known[store] = nil } else { known[store] = status }
         volume.exceptions[index] = known.isEmpty ? nil : known
         if let object = volume.objects[index] {
@@ -224,15 +230,15 @@ package final class Gateway {
     package func volumeChanged(_ id: VolumeId) {
         guard let volume = volumes[id] else { return }
         guard let record = catalog.state.volumes[id] else { return volumeRemoved(id) }
-        let copies = volume.copies
+        let (copies, sure) = (volume.copies, volume.sureCopies)
         volume.update(from: record)
-        guard record.copies != copies, volume.phase == .ready else { return }
+        guard volume.copies != copies || volume.sureCopies != sure, volume.phase == .ready else { return }
         // New targets have nothing of what exists: they are begun like copies that fell behind, and writes reach them
         // from then on.
-        for index in volume.indices() {
+        for index in volume.copies == copies ? [] : volume.indices() {
             let object = ObjectId(id, index)
-            for store in targets(volume, object.range, copies: record.copies)
-            where !targets(volume, object.range, copies: copies).contains(store) {
+            let past = targets(object.range, copies: copies, sure: sure)
+            for store in targets(volume, object.range) where !past.contains(store) {
                 setStatus(volume, index, store, .unverified)
                 onCopyBehind(object, store)
             }

@@ -179,7 +179,7 @@ extension Gateway {
     /// Whether no member of S can come back: all are out.
     func isLost(_ volume: VolumeState, _ object: ObjectState) -> Bool {
         let map = catalog.state.map
-        return !map.stores.contains { $0.inSync[object.range] && $0.status != .out }
+        return !map.stores.contains { $0.inSync[object.range, copies: volume.sureCopies] && $0.status != .out }
     }
 
     /// Blocks were corrupt on `bad`: another copy gives them, and `bad` gets them back.

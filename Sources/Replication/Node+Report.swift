@@ -23,8 +23,7 @@ extension Node {
     private func storeReport(_ record: StoreRecord) -> StoreStatusReport {
         let attached = stores.first { $0.id == record.id }
         let targets = state(targetsOf: record.id)
-        var inSync = record.inSync
-        inSync.formIntersection(targets)
+        let missing = catalog.state.map.missingRanges(of: record.id)
         let space = attached?.copy.objects.space
         return StoreStatusReport(
             id: record.id, path: record.path, zone: record.zone, weight: record.weight, status: record.status,
@@ -32,7 +31,7 @@ extension Node {
             capacityBytes: space?.capacityBytes ?? 0, availableBytes: space?.availableBytes ?? 0,
             spaceLevel: space.map { "\($0.level)" } ?? "unknown", copies: attached?.copy.objects.copyCount ?? 0,
             incompleteCopies: attached?.copy.objects.incompleteCount ?? 0,
-            inSyncShare: targets.isEmpty ? 1 : Double(inSync.count) / Double(targets.count))
+            inSyncShare: targets.isEmpty ? 1 : 1 - Double(missing.count) / Double(targets.count))
     }
 
     private func state(targetsOf id: StoreId) -> RangeSet { catalog.state.map.ringRanges(of: id) }

@@ -24,6 +24,8 @@ package final class Recovery {
     /// not keep the others waiting.
     private var postponed: OrderedSet<BehindCopy> = []
     private var skipped: [StoreId] = []
+    /// Volumes that could not be given more copies in this round.
+    private var notRaised: [VolumeId] = []
     private var isRetryArmed = false
     private var isRunning = false
     private var mustRunAgain = false
@@ -55,6 +57,7 @@ package final class Recovery {
         behind.formUnion(postponed)
         postponed = []
         skipped = []
+        notRaised = []
         step()
     }
 
@@ -87,7 +90,11 @@ package final class Recovery {
     private func step() {
         if !behind.isEmpty { return catchUpNext() }
         if let (store, ranges) = nextPass() { return pass(store, ranges) }
+        if let id = nextRaise() { return raise(id) }
         removeDeleted { [self] in
+            if let id = notRaised.first {
+                return restAndRetry("all stores that volume \(id) shall have copies on")
+            }
             if let store = skipped.first ?? postponed.first?.store {
                 return restAndRetry("store \(store) or the copies it is made from")
             }
@@ -151,8 +158,7 @@ package final class Recovery {
         let map = catalog.state.map
         for record in map.stores
         where record.status == .up && gateway.channel(record.id) != nil && !skipped.contains(record.id) {
-            var missing = map.targetRanges(of: record.id)
-            missing.subtract(record.inSync)
+            let missing = map.missingRanges(of: record.id)
             if !missing.isEmpty { return (record.id, missing) }
         }
         return nil
@@ -170,7 +176,11 @@ package final class Recovery {
             status.objectsTotal = work.count
             status.bytesTotal = work.reduce(0) { $0 + gateway.estimateBytes($1) }
             status.phase = .copying
-            work.isEmpty ? passDone(store, ranges, epoch) : run(work, store, ranges, epoch)
+            run(work.map { ($0, store) }) { [self] isDone in
+                if isDone { return passDone(store, ranges, epoch) }
+                skipped.append(store)
+                step()
+            }
         }
     }
 
@@ -193,13 +203,16 @@ package final class Recovery {
         }
     }
 
-    private func run(_ work: [ObjectId], _ store: StoreId, _ ranges: RangeSet, _ epoch: Epoch) {
+    /// Brings these copies up to date, a few at once; false when one could not be helped.
+    private func run(_ work: [(ObjectId, StoreId)], _ completion: @escaping (Bool) -> Void) {
+        guard !work.isEmpty else { return completion(true) }
         var next = 0
         var active = 0
         var failures = 0
+        var isOver = false
         func pump() {
             while active < parallelObjects, next < work.count, failures == 0 {
-                let object = work[next]
+                let (object, store) = work[next]
                 next += 1
                 active += 1
                 synchroniseOne(object, store) { [self] isDone in
@@ -210,17 +223,9 @@ package final class Recovery {
                     clock.after(milliseconds: 0) { pump() }
                 }
             }
-            guard active == 0 else { return }
-            if failures > 0 {
-                guard next <= work.count else { return }
-                next = work.count + 1  // once only
-                skipped.append(store)
-                return step()
-            }
-            if next == work.count {
-                next += 1  // once only
-                passDone(store, ranges, epoch)
-            }
+            guard active == 0, failures > 0 || next == work.count, !isOver else { return }
+            isOver = true
+            completion(failures == 0)
         }
         pump()
     }
@@ -257,6 +262,64 @@ package final class Recovery {
                     stepSoon()
                 }
             }
+        }
+    }
+
+    // MARK: volumes that shall have more copies
+
+    private func nextRaise() -> VolumeId? {
+        catalog.state.volumes.values.first { $0.wantedCopies != nil && !notRaised.contains($0.id) }?.id
+    }
+
+    /// Looks at every object at every target; when all are complete and durable the volume has as many copies.
+    private func raise(_ id: VolumeId) {
+        let give: () -> Void = { [self] in
+            notRaised.append(id)
+            stepSoon()
+        }
+        guard let wanted = catalog.state.volumes[id]?.wantedCopies else { return stepSoon() }
+        let map = catalog.state.map
+        // Whoever is in-sync for as many copies will be believed for this volume too, so it must be here.
+        let isHere = map.stores.allSatisfy { store in
+            store.inSync[copies: wanted].isEmpty || store.status == .up && gateway.channel(store.id) != nil
+        }
+        guard isHere else { return give() }
+        status = RecoveryStatus()
+        status.phase = .copying
+        bytesAtStart = gateway.bytesPulled
+        rateMark = (gateway.bytesPulled, clock.now)
+        gateway.whenReady(id) { [self] volume, _ in
+            guard let volume else { return give() }
+            let work = copiesWanted(volume)
+            status.objectsTotal = work.count
+            run(work) { [self] isDone in
+                // Once more: objects may have come, and copies may have fallen behind, since their turn.
+                guard isDone, copiesWanted(volume).allSatisfy({ gateway.isComplete($0.0, on: $0.1) }) else {
+                    return give()
+                }
+                let channels = map.stores.compactMap { gateway.channel($0.id) }
+                var failed = false
+                let join = Join(max(1, channels.count)) { [self] _ in
+                    guard !failed else { return give() }
+                    catalog.propose(.copiesReached(id, copies: wanted, epoch: map.epoch), request: nil) { answer in
+                        if case .refused = answer { give() } else { self.stepSoon() }
+                    }
+                }
+                if channels.isEmpty { join.arrive(nil) }
+                for channel in channels {
+                    channel.flush { [self] failure in
+                        if failure != nil { failed = true }
+                        if case .dead(let reason)? = failure { gateway.reportFailure(channel.store, reason) }
+                        join.arrive(nil)
+                    }
+                }
+            }
+        }
+    }
+    private func copiesWanted(_ volume: VolumeState) -> [(ObjectId, StoreId)] {
+        volume.indices().flatMap { index in
+            let object = ObjectId(volume.id, index)
+            return gateway.targets(volume, object.range).map { (object, $0) }
         }
     }
 

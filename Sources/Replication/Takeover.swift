@@ -133,7 +133,7 @@ extension Gateway {
     ) {
         let range = ObjectId(volume.id, index).range
         let targets = targets(volume, range)
-        let members = targets.filter { map.store($0)?.inSync[range] == true }
+        let members = targets.filter { map.isMember($0, range, copies: volume.sureCopies) }
         // Once a member has been heard, the object is as that one had it, be it absent.
         let isDecided = isKnown || members.contains { earlier.contains($0) }
         var version = volume.objects[index]?.version ?? volume.summaries[index]?.version ?? .zero
@@ -266,17 +266,21 @@ extension Gateway {
     func isUndecided(_ volume: VolumeState, _ index: UInt32) -> Bool {
         guard volume.summaries[index] == nil else { return false }
         let range = ObjectId(volume.id, index).range
-        return catalog.state.map.stores.contains { $0.inSync[range] && !volume.heard.contains($0.id) }
+        return catalog.state.map.stores.contains {
+            $0.inSync[range, copies: volume.sureCopies] && !volume.heard.contains($0.id)
+        }
     }
 
     /// Objects of `range` that are undecided, ascending: usually none, and that is quickly said.
     func undecidedIndices(_ volume: VolumeState, _ range: ClosedRange<UInt32>) -> [UInt32] {
-        let unheard = catalog.state.map.stores.filter { !$0.inSync.isEmpty && !volume.heard.contains($0.id) }
+        let unheard = catalog.state.map.stores.filter { !$0.inSync.isEmpty && !volume.heard.contains($0.id) }.map {
+            $0.inSync[copies: volume.sureCopies]
+        }
         guard !unheard.isEmpty else { return [] }
         return range.filter { index in
             guard volume.summaries[index] == nil else { return false }
             let range = ObjectId(volume.id, index).range
-            return unheard.contains { $0.inSync[range] }
+            return unheard.contains { $0[range] }
         }
     }
 }

@@ -39,23 +39,31 @@ extension Gateway {
                 }
             }
             guard volume.summaries[index] != nil || isUndecided(volume, index) else { return below(.empty, .empty) }
-            whenPrepared(volume, index, failed: { completion(.failure($0 ?? .inputOutput)) }) { object in
-                guard let slot = object.slots.first(where: { $0.status == .complete }) else {
-                    return completion(.failure(.inputOutput))
-                }
-                slot.channel.view(object.id, path) { [self] result in
-                    switch result {
-                    case .success(let view):
-                        var data = view.held
-                        data.subtract(view.zero)
-                        data.formUnion(view.corrupt)
-                        below(data, view.held)
-                    case .failure(let failure):
-                        if case .dead(let reason) = failure { reportFailure(slot.channel.store, reason) }
-                        completion(.failure(.inputOutput))
-                    }
+            whenPrepared(volume, index, failed: { completion(.failure($0 ?? .inputOutput)) }) { [self] object in
+                let channels = object.slots.filter { $0.status == .complete }.map(\.channel)
+                firstView(channels[...], object.id, path) { view in
+                    guard let view else { return completion(.failure(.inputOutput)) }
+                    var data = view.held
+                    data.subtract(view.zero)
+                    data.formUnion(view.corrupt)
+                    below(data, view.held)
                 }
             }
+        }
+    }
+    /// The view of the first of these copies that can tell; nil when none can.
+    private func firstView(
+        _ channels: ArraySlice<any CopyChannel>, _ object: ObjectId, _ path: GenerationPath,
+        _ completion: @escaping (ComposedView?) -> Void
+    ) {
+        guard let channel = channels.first else { return completion(nil) }
+        channel.view(object, path) { [self] result in
+            switch result {
+            case .success(let view): return completion(view)
+            case .failure(.dead(let reason)): reportFailure(channel.store, reason)
+            case .failure: break
+            }
+            firstView(channels.dropFirst(), object, path, completion)
         }
     }
 

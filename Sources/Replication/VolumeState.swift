@@ -48,7 +48,10 @@ final class VolumeState {
 
     /// Copied from the catalog at each change of the volume.
     var path: GenerationPath
+    /// That writes go to.
     var copies: Int
+    /// That exist for sure: what S means for this volume.
+    var sureCopies: Int
     var size: UInt64
     var parent: ParentReference?
     /// Generations other than the first: something may lie below a block.
@@ -77,7 +80,8 @@ final class VolumeState {
     init(record: VolumeRecord) {
         id = record.id
         path = record.currentPath
-        copies = record.copies
+        copies = record.targetCopies
+        sureCopies = record.copies
         size = record.size
         parent = record.parent
         hasOlderGenerations = record.generation > .first
@@ -85,7 +89,8 @@ final class VolumeState {
 
     func update(from record: VolumeRecord) {
         path = record.currentPath
-        copies = record.copies
+        copies = record.targetCopies
+        sureCopies = record.copies
         size = record.size
         parent = record.parent
         hasOlderGenerations = record.generation > .first

@@ -27,7 +27,7 @@ extension Machine {
 struct MapTests {
     @Test func storesOfANewClusterAreInSyncAtOnceAndLaterOnesAreNot() {
         var m = Machine(stores: 2)
-        #expect(m.state.map.to == nil && m.store(1).inSync == .full && m.store(2).inSync == .full)
+        #expect(m.state.map.to == nil && m.store(1).inSync[copies: 7] == .full && m.store(2).inSync[copies: 7] == .full)
         #expect(m.state.map.joinedZones == 2 && m.state.map.minimumCopies(m.state.settings) == 1)
         #expect(m.refusal(.addStore(description(2))) == .exists)
         #expect(m.refusal(.addStore(description(3, weight: 0))) == .invalid)
@@ -36,14 +36,14 @@ struct MapTests {
         #expect(m.refusal(.addStore(description(3))) == nil)
         #expect(m.state.map.epoch == epoch.next && m.changes == [.map])
         #expect(m.store(3).inSync.isEmpty && m.state.map.toRing?.members.count == 3)
-        #expect(m.state.map.targets(of: RangeIndex(0)).count == 3)
+        #expect(m.state.map.targets(of: RangeIndex(0), copies: 7).count == 3)
         #expect(m.refusal(.addStore(description(4))) == .busy)
         #expect(m.refusal(.dropOldRing(epoch: epoch)) == .tryAgain)
         #expect(m.refusal(.dropOldRing(epoch: m.state.map.epoch)) == .busy)
         #expect(m.refusal(.inSync(StoreId(3), .full, epoch: epoch)) == .tryAgain)
         m.finishMove()
         #expect(m.state.map.to == nil && m.state.map.onRing.members.count == 3)
-        #expect(m.store(3).inSync == .full)
+        #expect(m.store(3).inSync[copies: 7] == .full)
         // The third zone raises min-copies only now that its copies are complete.
         #expect(m.state.map.minimumCopies(m.state.settings) == 2)
     }
@@ -55,10 +55,10 @@ struct MapTests {
         #expect(m.store(1).status == .down && m.store(1).inSync.isEmpty)
         // The last one stays a member: nobody else has what it has.
         m.apply(.storeDown(StoreId(2), reason: "test", wallClock: 1))
-        #expect(m.store(2).inSync == .full)
+        #expect(m.store(2).inSync[copies: 7] == .full)
         m.apply(.storeUp(StoreId(1), session: session(1, 2), wallClock: 2))
-        #expect(m.store(1).inSync.isEmpty && m.store(2).inSync == .full)
-        #expect(m.state.map.insyncStores(RangeIndex(7)) == [StoreId(2)])
+        #expect(m.store(1).inSync.isEmpty && m.store(2).inSync[copies: 7] == .full)
+        #expect(m.state.map.insyncStores(RangeIndex(7), copies: 7) == [StoreId(2)])
         let epoch = m.state.map.epoch
         m.apply(.storeDown(StoreId(2), reason: "again", wallClock: 3))
         #expect(m.state.map.epoch == epoch)
@@ -69,12 +69,12 @@ struct MapTests {
         var m = Machine(stores: 2)
         _ = m.volume("a")
         m.apply(.storeUp(StoreId(1), session: session(99), wallClock: 1))
-        #expect(m.store(1).inSync == .full && m.store(1).sessionBrokeAt == m.state.map.epoch)
+        #expect(m.store(1).inSync[copies: 7] == .full && m.store(1).sessionBrokeAt == m.state.map.epoch)
         m.apply(.storeUp(StoreId(1), session: session(99, 2), wallClock: 1))
         #expect(m.store(1).sessionBrokeAt != m.state.map.epoch)
         // The other never came back: who is up suffices.
         m.apply(.storeDown(StoreId(2), reason: "missing", wallClock: 1))
-        #expect(m.store(2).inSync.isEmpty && m.store(1).inSync == .full)
+        #expect(m.store(2).inSync.isEmpty && m.store(1).inSync[copies: 7] == .full)
     }
 
     @Test func anOutStoreIsReplacedByARingWithoutItAndComesBack() {
@@ -89,7 +89,7 @@ struct MapTests {
         m.apply(.storeUp(StoreId(2), session: session(1, 2), wallClock: 2))
         #expect(m.state.map.toRing == m.state.map.onRing)
         m.finishMove()
-        #expect(m.state.map.to == nil && m.store(2).inSync == .full)
+        #expect(m.state.map.to == nil && m.store(2).inSync[copies: 7] == .full)
         // Only a command lowers min-copies' zones.
         #expect(m.state.map.joinedZones == 2)
     }
@@ -116,7 +116,7 @@ struct MapTests {
         #expect(m.store(3).zone == 2 && m.store(2).status == .out)
         #expect(m.state.map.toRing?.members.map(\.store) == [StoreId(1), StoreId(3)])
         m.finishMove()
-        #expect(m.state.map.store(StoreId(2)) == nil && m.store(3).inSync == .full)
+        #expect(m.state.map.store(StoreId(2)) == nil && m.store(3).inSync[copies: 7] == .full)
     }
 
     @Test func aMoveIsReplacedWhenATargetFailsOrByLeave() {
@@ -131,7 +131,7 @@ struct MapTests {
         m.apply(.storeDown(StoreId(1), reason: "x", wallClock: 1))
         // What the move made complete stays a target, though the new ring may not say so.
         m.apply(.addStore(description(3)))
-        #expect(m.state.map.targets(of: RangeIndex(3)).contains(StoreId(2)))
+        #expect(m.state.map.targets(of: RangeIndex(3), copies: 7).contains(StoreId(2)))
     }
 
     @Test func lossIsAcceptedOnlyForStoresThatAreGone() {
@@ -142,9 +142,9 @@ struct MapTests {
         m.apply(.storeDown(StoreId(2), reason: "x", wallClock: 1))
         #expect(m.refusal(.acceptLoss([StoreId(1), StoreId(2)])) == .busy)
         m.apply(.storeUp(StoreId(1), session: session(1, 2), wallClock: 2))
-        #expect(m.state.map.insyncStores(RangeIndex(0)) == [StoreId(2)])
+        #expect(m.state.map.insyncStores(RangeIndex(0), copies: 7) == [StoreId(2)])
         #expect(m.refusal(.acceptLoss([StoreId(2)])) == nil)
-        #expect(m.state.map.insyncStores(RangeIndex(0)) == [StoreId(1)])
+        #expect(m.state.map.insyncStores(RangeIndex(0), copies: 7) == [StoreId(1)])
     }
 
     @Test func settingsAreChecked() {

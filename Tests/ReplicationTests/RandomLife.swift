@@ -285,7 +285,7 @@ final class RandomLife {
             }
         }
         for store in world.catalog.state.map.stores {
-            note("store \(store.id) \(store.status) in-sync \(store.inSync.count) \(store.reason)")
+            note("store \(store.id) \(store.status) in-sync \(store.inSync.any.count) \(store.reason)")
         }
         note("recovery \(node.recovery.status) behind \(node.recovery.behindCount) log \(world.log.suffix(3))")
     }

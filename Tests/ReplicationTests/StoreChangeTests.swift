@@ -137,7 +137,7 @@ import Testing
             if !world.run("the write that waited", until: { waiting.isAnswered }) {
                 print(
                     world.node.recovery.status,
-                    world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.count) },
+                    world.catalog.state.map.stores.map { ($0.id, $0.status, $0.inSync.any.count) },
                     world.catalog.state.map.to != nil)
                 let v = world.node.gateway.volumes[volume]!
                 print(

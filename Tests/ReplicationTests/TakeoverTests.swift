@@ -151,7 +151,7 @@ import Testing
             killHanging(world)
             let ahead = world.storeIds[0]
             #expect(world.start(without: [ahead]) == nil)
-            #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range))
+            #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range, copies: 3))
             world.expect(volume, 4 * mebibyte, 8192, stamp: 0)
             // A hole is as good as a read.
             let hole: Result<UInt64, Errno>? = world.answer("seek") {

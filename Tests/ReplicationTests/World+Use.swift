@@ -158,7 +158,7 @@ extension World {
         catalog.state.map.to == nil && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
             && node.pruner.pendingVolumes == 0
             && catalog.state.map.stores.allSatisfy {
-                $0.status != .up || $0.inSync.isSuperset(of: catalog.state.map.targetRanges(of: $0.id))
+                $0.status != .up || catalog.state.map.missingRanges(of: $0.id).isEmpty
             }
     }
     func rest(seconds: UInt64 = 120, _ location: SourceLocation = #_sourceLocation) {
