@@ -351,6 +351,7 @@ import Testing
         world.run("accepted") { accepted != nil }
         #expect(accepted == .some(nil))
         world.run("the write that waited") { waiting.isAnswered }
+        #expect(waiting.errno == .inputOutput)
         for i in 1..<16 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: isLost[i] ? 0 : UInt8(i + 1)) }
         world.write(volume, 0, stamp: 99, 8192)
         world.rest()
