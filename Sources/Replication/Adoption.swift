@@ -25,7 +25,13 @@ extension Gateway {
                 }
             }
         }
+        runningAdoptions += 1
         let join = Join(adoptions.count) { [self] _ in
+            runningAdoptions -= 1
+            guard runningAdoptions == 0 else { return }
+            let waiting = adoptionWaiters
+            adoptionWaiters = []
+            for action in waiting { action() }
             for id in volumeOrder { volumes[id]?.learntEpoch = nil }
             wakeWaiters()
         }

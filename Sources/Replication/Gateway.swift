@@ -41,6 +41,9 @@ package final class Gateway {
     private(set) var epoch: Epoch
     /// Who was in-sync for what, ascending.
     private var inSync: [Adoption] = []
+    /// Losses were accepted, and local copies are being adopted: nobody is asked what he has before that is over.
+    var runningAdoptions = 0
+    var adoptionWaiters: [() -> Void] = []
     private var usualMinimum = 1
     private var isMinimumSet = false
     /// The copies of this node's stores, ascending by store.

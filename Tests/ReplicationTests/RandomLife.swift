@@ -479,7 +479,7 @@ final class RandomLife {
 }
 
 @Suite struct RandomLifeTests {
-    private static let usualSeeds: UInt64 = 20
+    private static let usualSeeds: UInt64 = 50
 
     @Test func randomLivesKeepTheContract() {
         let setting = Environment.value("SHEEP_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
