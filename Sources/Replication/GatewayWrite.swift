@@ -276,6 +276,11 @@ extension Gateway {
         for operation in object.inFlight where operation.isParked { dispatch(volume, operation) }
     }
 
+    /// All writes of the object that are on their way end like this.
+    func endWrites(_ volume: VolumeState, _ object: ObjectState, _ errno: Errno) {
+        for operation in object.inFlight { finish(volume, operation, errno) }
+    }
+
     private func finish(_ volume: VolumeState, _ operation: WriteOperation, _ errno: Errno?) {
         guard let completion = operation.completion else { return }
         operation.completion = nil

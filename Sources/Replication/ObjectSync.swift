@@ -76,11 +76,18 @@ final class ObjectSync {
         nextClosed()
     }
 
-    /// The views that can be reached besides the current one, ascending, that have not been compared.
+    /// The view that writes go to; of a volume that is only kept for its clones, the newest that they see.
+    private var lastPath: GenerationPath {
+        guard gateway.catalog.state.volumes[volume.id]?.isHidden == true else { return volume.path }
+        return gateway.catalog.state.reachableViews(of: volume.id).max { $0.top < $1.top } ?? volume.path
+    }
+
+    /// The views that can be reached besides the last one, ascending, that have not been compared.
     private func remainingClosed() -> [GenerationPath] {
         guard gateway.catalog.state.volumes[volume.id] != nil else { return [] }
+        let last = lastPath.top
         return gateway.catalog.state.reachableViews(of: volume.id)
-            .filter { $0.top < volume.path.top && !done.contains($0.top) }
+            .filter { $0.top < last && !done.contains($0.top) }
             .sorted { $0.top < $1.top }
     }
 
@@ -115,7 +122,7 @@ final class ObjectSync {
                 unpause()
                 return nextClosed()
             }
-            let path = volume.path
+            let path = lastPath
             compare(path) { [self] chunks, sourceView in
                 begin(path, chunks) { [self] in
                     gateway.setStatus(volume, object.id.index, target.store, .syncing)

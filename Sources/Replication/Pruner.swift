@@ -15,6 +15,8 @@ package final class Pruner {
     /// Copies that are not complete, or busy, are looked at again after this while.
     private let patienceMilliseconds: UInt64 = 5_000
     private var mustLookAgain = false
+    /// Volumes that are looked at again in a while: something is still to be given back.
+    private var postponed: [VolumeId] = []
     /// The volume that is looked at.
     private var lastVolume: VolumeId?
     private var queue: [VolumeId] = []
@@ -25,7 +27,7 @@ package final class Pruner {
         self.clock = clock
     }
 
-    var pendingVolumes: Int { queue.count + (isRunning ? 1 : 0) }
+    var pendingVolumes: Int { queue.count + postponed.count + (isRunning ? 1 : 0) }
 
     /// Looks at a volume (again).
     package func prune(_ volume: VolumeId) {
@@ -75,7 +77,12 @@ package final class Pruner {
         guard let (copy, object) = work.first else {
             if mustLookAgain, let id = lastVolume {
                 mustLookAgain = false
-                clock.after(milliseconds: patienceMilliseconds) { [weak self] in self?.prune(id) }
+                postponed.append(id)
+                clock.after(milliseconds: patienceMilliseconds) { [weak self] in
+                    guard let self else { return }
+                    if let position = postponed.firstIndex(of: id) { postponed.remove(at: position) }
+                    prune(id)
+                }
             }
             return next()
         }

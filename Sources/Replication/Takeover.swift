@@ -57,6 +57,10 @@ extension Gateway {
     private func fence(
         _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping () -> Void
     ) {
+        if runningAdoptions > 0 {
+            adoptionWaiters.append { [self] in fence(volume, stores, anew: anew, completion) }
+            return
+        }
         var answers: [(StoreId, [CopySummary])] = []
         let join = Join(max(1, stores.count)) { [self] _ in
             let earlier = anew ? [] : volume.heard

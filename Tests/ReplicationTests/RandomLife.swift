@@ -479,14 +479,15 @@ final class RandomLife {
 }
 
 @Suite struct RandomLifeTests {
-    private static let usualSeeds: UInt64 = 20
+    private static let usualSeeds: UInt64 = 50
 
     @Test func randomLivesKeepTheContract() {
         let setting = Environment.value("SHEEP_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
         // 155 and 183: a second store failed before the map knew of the first. 109: copies that differed were taken for equal.
+        // 344: a sync made a generation that no view of a removed volume reaches.
         let seeds =
             setting.count == 2
-            ? Array(setting[0]...setting[1]) : Array(1...RandomLifeTests.usualSeeds) + [109, 155, 183]
+            ? Array(setting[0]...setting[1]) : Array(1...RandomLifeTests.usualSeeds) + [109, 155, 183, 344]
         var failed: [UInt64] = []
         for seed in seeds {
             let life = RandomLife(seed: seed)

@@ -351,6 +351,7 @@ import Testing
         world.run("accepted") { accepted != nil }
         #expect(accepted == .some(nil))
         world.run("the write that waited") { waiting.isAnswered }
+        #expect(waiting.errno == .inputOutput)
         for i in 1..<16 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: isLost[i] ? 0 : UInt8(i + 1)) }
         world.write(volume, 0, stamp: 99, 8192)
         world.rest()
@@ -359,6 +360,53 @@ import Testing
         #expect(world.start() == nil)
         world.expect(volume, 0, 8192, stamp: 99)
         for i in 1..<16 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: isLost[i] ? 0 : UInt8(i + 1)) }
+    }
+
+    /// The only current copy is lost while the other one is made from it: what that has by then is all there is. It is not
+    /// believed before somebody says so, and can be read and written afterwards.
+    @Test func aHalfFilledCopyIsServedOnceTheLossIsAccepted() {
+        var halves = 0
+        for seed in stride(from: 1, through: 12, by: 3) {
+            let world = World(seed: UInt64(seed)) {
+                $0.settings.copies = 2
+                $0.settings.downOutIntervalMilliseconds = 5_000
+            }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 40 * 65_536)
+            world.flush(volume)
+            let state = world.node.gateway.volumes[volume]!
+            let pair = world.node.gateway.targets(state, ObjectId(volume, 0).range)
+            world.kill()
+            #expect(world.start(without: [pair[1]]) == nil)
+            for chunk in 0..<30 { world.write(volume, chunk * 65_536, stamp: 2, 65_536) }
+            world.kill()
+            #expect(world.start() == nil)
+            world.run("the sync begins") {
+                world.store(pair[1])?.entry(ObjectId(volume, 0))?.state == .syncing
+            }
+            for _ in 0..<seed * 4 { _ = world.step() }
+            if world.store(pair[1])?.entry(ObjectId(volume, 0))?.state == .syncing { halves += 1 }
+            world.fail(pair[0])
+            let waiting = world.askWrite(volume, 0, world.pattern(3, 4096))
+            world.run("out") { world.status(pair[0]) == .out }
+            var accepted: SheepError??
+            world.node.acceptLoss([pair[0]]) { accepted = .some($0) }
+            world.run("accepted") { accepted != nil }
+            world.run("the write that waited") { waiting.isAnswered }
+            if let bytes = world.read(volume, 65_536, 39 * 65_536) {
+                #expect(Set(bytes).isSubset(of: [0, 1, 2]))
+                #expect(bytes.suffix(65_536).allSatisfy { $0 == 1 })
+            }
+            world.write(volume, 0, stamp: 99, 65_536)
+            world.rest()
+            world.expectCopiesAreIdentical()
+            let seen = world.read(volume, 0, 40 * 65_536)
+            world.kill()
+            #expect(world.start() == nil)
+            #expect(world.read(volume, 0, 40 * 65_536) == seen)
+            world.expect(volume, 0, 65_536, stamp: 99)
+        }
+        #expect(halves > 0)
     }
 
     @Test func theCopiesOfAVolumeAreRaisedAndLoweredUnderLoad() {
