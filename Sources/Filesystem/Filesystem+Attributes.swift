@@ -175,7 +175,7 @@ extension Filesystem {
                 use.modifyTime = clock.wallClock
                 uses.attributesChanged(id, by: self)
                 if use.openCount == 0 { uses.persist(use) { [uses] in uses.forgetIfIdle(id) } }
-                setVolumeAttributes(id, request, set, reply)
+                answerKept { [self] in setVolumeAttributes(id, request, set, reply) }
             }
         } else {
             setVolumeAttributes(id, request, set, reply)

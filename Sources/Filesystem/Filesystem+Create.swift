@@ -101,7 +101,7 @@ extension Filesystem {
         _ done: @escaping (Node) -> Void
     ) {
         guard volume.generation.rawValue < Node.maximumGeneration else { return reply.error(.overflow) }
-        settled([volume.id]) { [self] error in
+        uses.settle([volume.id]) { [self] error in
             if let error { return reply.error(error) }
             service.snapshot(
                 [volume.id], tag: tag, group: nil, replaceExisting: false, request: requestId(request)
@@ -180,7 +180,7 @@ extension Filesystem {
         let volumes = namespace.list(.directory(id)).compactMap { entry -> VolumeId? in
             if case .volume(let volume) = entry.node { volume } else { nil }
         }
-        settled(volumes) { [self] error in
+        uses.settle(volumes) { [self] error in
             if let error { return reply.error(error) }
             service.snapshot(volumes, tag: tag, group: id, replaceExisting: false, request: requestId(request)) {
                 [self] answer in

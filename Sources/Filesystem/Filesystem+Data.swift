@@ -53,12 +53,7 @@ extension Filesystem {
                 use.finishExtending(to: error == nil ? end : nil)
                 if let error { return reply.error(error) }
                 wrote(use)
-                // The true end is with the keeper before anybody is told that it moved.
-                if use.isReserved {
-                    answerWhenKept { reply.written(UInt64(count)) }
-                } else {
-                    reply.written(UInt64(count))
-                }
+                answerKept { reply.written(UInt64(count)) }
             }
             service.write(
                 use.id, offset: write.offset, count: count, from: write.data.buffer, bufferOffset: write.data.offset,

@@ -93,16 +93,12 @@ extension Filesystem {
             let dropped = uses.locks.drop(node, owner: LockOwner(mount: mountId, owner: flush.lockOwner))
             if dropped { stateChanged() }
         }
-        guard let file = files.file(flush.handle), case .volume(let use) = file.content, use.isReserved else {
-            return answerWhenLocksAreKept(reply)
+        guard let file = files.file(flush.handle), case .volume(let use) = file.content, !use.isSettled else {
+            return answerKept { reply.success() }
         }
         use.settle { [self] error in
-            if let error { reply.error(error) } else { answerWhenLocksAreKept(reply) }
+            if let error { reply.error(error) } else { answerKept { reply.success() } }
         }
-    }
-
-    private func answerWhenLocksAreKept(_ reply: FuseReply) {
-        if isStateChanged { answerWhenKept { reply.success() } } else { reply.success() }
     }
 
     func released(_ number: UInt64, _ release: FuseRelease, _ reply: FuseReply) {

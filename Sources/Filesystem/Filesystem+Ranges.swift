@@ -40,7 +40,7 @@ extension Filesystem {
     private func finishRange(_ use: VolumeUse, _ error: Errno?, _ reply: FuseReply) {
         if let error { return reply.error(error) }
         wrote(use)
-        reply.success()
+        answerKept { reply.success() }
     }
 
     func seek(_ number: UInt64, _ seek: FuseSeek, _ reply: FuseReply) {
@@ -94,7 +94,7 @@ extension Filesystem {
                 case .success(let copied):
                     use.finishExtending(to: copied > 0 ? copy.targetOffset + min(copied, count) : nil)
                     wrote(use)
-                    answerWhenKept { reply.written(min(copied, count)) }
+                    answerKept { reply.written(min(copied, count)) }
                 }
             }
         }
@@ -175,23 +175,12 @@ extension Filesystem {
                     source: SnapshotReference(volume: id, generation: generation), directory: directory, name: name,
                     copies: copies, attributes: attributes), request: requestId(request, step: step), finish)
         case .current(let id):
-            settled([id]) { [self] error in
+            uses.settle([id]) { [self] error in
                 if let error { return reply.error(error) }
                 service.cloneCurrent(
                     id, directory: directory, name: name, attributes: attributes,
                     request: requestId(request, step: step), finish)
             }
-        }
-    }
-
-    /// The catalog's sizes of these volumes are the true ones.
-    func settled(_ volumes: [VolumeId], _ completion: @escaping (Errno?) -> Void) {
-        guard let use = volumes.lazy.compactMap({ [uses] in uses.existing($0) }).first(where: { $0.isReserved }) else {
-            return completion(nil)
-        }
-        use.settle { [self] error in
-            if let error { return completion(error) }
-            settled(volumes, completion)
         }
     }
 }

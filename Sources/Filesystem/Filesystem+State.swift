@@ -5,7 +5,7 @@ import Model
 import Replication
 
 extension Filesystem {
-    private static let stateVersion: UInt32 = 1
+    private static let stateVersion: UInt32 = 2
 
     package func exportState() -> [UInt8] {
         var writer = ByteWriter()
@@ -32,10 +32,11 @@ extension Filesystem {
         }
         let reservations = uses.reservations
         writer.write(UInt32(reservations.count))
-        for (id, size, upTo) in reservations {
+        for (id, reservation) in reservations {
             writer.write(id.rawValue)
-            writer.write(size)
-            writer.write(upTo)
+            writer.write(reservation.size)
+            writer.write(reservation.catalogSize)
+            writer.write(reservation.wantedSize)
         }
         writer.write(UInt32(aliases.count))
         for (old, new) in aliases {
@@ -76,9 +77,15 @@ extension Filesystem {
                         handle: try reader.read(), pid: try reader.read())
                 ))
         }
-        var reservations: [(VolumeId, UInt64, UInt64)] = []
-        for _ in 0..<(try reader.readCount(minimumSize: 20)) {
-            reservations.append((VolumeId(try reader.read()), try reader.read(), try reader.read()))
+        var reservations: [(VolumeId, VolumeUse.Reservation)] = []
+        for _ in 0..<(try reader.readCount(minimumSize: 28)) {
+            let id = VolumeId(try reader.read())
+            reservations.append(
+                (
+                    id,
+                    VolumeUse.Reservation(
+                        size: try reader.read(), catalogSize: try reader.read(), wantedSize: try reader.read())
+                ))
         }
         var replaced: [(VolumeId, VolumeId)] = []
         for _ in 0..<(try reader.readCount(minimumSize: 8)) {
@@ -86,8 +93,8 @@ extension Filesystem {
         }
 
         for (old, new) in replaced { aliases[old] = new }
-        for (id, size, upTo) in reservations {
-            if let record = service.catalog.state.visibleVolume(id) { uses.use(record).restore(size: size, upTo: upTo) }
+        for (id, reservation) in reservations {
+            if let record = service.catalog.state.visibleVolume(id) { uses.use(record).restore(reservation) }
         }
         for entry in kept {
             guard let node = node(entry.node), let content = content(of: node) else { continue }
@@ -100,7 +107,7 @@ extension Filesystem {
             if let node = node(number), namespace.exists(node) { uses.locks.restore(node, lock) }
         }
         // A file that nobody has open any more gets its true size for good.
-        for (id, _, _) in reservations {
+        for (id, _) in reservations {
             if let use = uses.existing(id), use.openCount == 0 {
                 uses.persist(use) { [uses] in uses.forgetIfIdle(id) }
             }

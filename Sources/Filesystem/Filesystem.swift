@@ -193,11 +193,21 @@ package final class Filesystem: FuseHandler {
         isStateChanged = true
         heldAnswers.append(answer)
     }
-    /// To be called after each batch of events: gives the keeper what changed, then answers what waited for that.
-    package func endOfBatch() {
-        guard isStateChanged || !heldAnswers.isEmpty else { return }
+    /// Answers once the keeper has what changed; at once if nothing did.
+    func answerKept(_ answer: @escaping () -> Void) {
+        if isStateChanged { answerWhenKept(answer) } else { answer() }
+    }
+    /// Whether the two calls below have something to do.
+    package var isKeepingDue: Bool { isStateChanged || !heldAnswers.isEmpty }
+    /// To be called for all mounts after each batch of events, before `answerHeld` of any: gives the keeper what changed.
+    package func keepChanges() {
+        guard isStateChanged else { return }
         isStateChanged = false
         keepState?(exportState())
+    }
+    /// Then: answers what waited for that.
+    package func answerHeld() {
+        guard !heldAnswers.isEmpty else { return }
         let answers = heldAnswers
         heldAnswers = []
         for answer in answers { answer() }

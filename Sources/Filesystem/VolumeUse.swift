@@ -5,8 +5,9 @@
 // the catalog's size, so no answered write can lie outside the size after a crash). So that a long run of appending
 // writes does not cost a command each, the fifth one since the last flush and those after it *reserve*: the catalog's
 // size goes ahead of what is needed, doubling up to 64 MiB, while users see the true end (`size`).
-//   - The true end is handed to the mount's keeper before a write that moved it is answered, so a new process after
-//     kill -9 shows it (`reservedSizes`).
+//   - While the catalog's size is ahead, the true end is with the mount's keeper before a request that moved it is
+//     answered (`reservation`), so a new process after kill -9 shows it. What the keeper has counts only while the
+//     catalog's size is exactly one that it was kept with.
 //   - A flush and the close of a descriptor cut the catalog's size back to the true end before they are answered.
 //     After a loss of power a file that was flushed or closed has its size; one that was being appended to, unflushed,
 //     may end in up to 64 MiB of zeros, and never lacks what was flushed.
@@ -34,6 +35,10 @@ final class VolumeUse {
     private var catalogSize: UInt64
     /// The size that a command of ours under way asks for.
     private var wantedSize: UInt64?
+    /// The same, if it is more than what made it necessary: nothing that comes again would tell the true end.
+    private var wantedReserve: UInt64?
+    /// What the keeper has, or will have at the end of the batch.
+    private var kept: Reservation?
     private var extending = 0
     private var isChanging = false
     private var waiting: [() -> Void] = []
@@ -52,15 +57,30 @@ final class VolumeUse {
         self.owner = owner
     }
 
-    /// What must survive this process: the true end, and the largest catalog size that it belongs to.
-    var reservation: (size: UInt64, upTo: UInt64)? {
-        guard isReserved || wantedSize ?? 0 > size else { return nil }
-        return (size, max(catalogSize, wantedSize ?? 0))
+    /// What must survive this process: the true end, and the sizes of the catalog that it belongs to.
+    struct Reservation: Hashable {
+        let size: UInt64
+        let catalogSize: UInt64
+        /// Of the command under way, if any; else `catalogSize`.
+        let wantedSize: UInt64
+    }
+    var reservation: Reservation? {
+        guard isReserved || wantedReserve ?? 0 > size else { return nil }
+        return Reservation(size: size, catalogSize: catalogSize, wantedSize: wantedReserve ?? catalogSize)
     }
     /// Takes up what another process left. Ignored when the catalog's size is not one that it belongs to.
-    func restore(size: UInt64, upTo: UInt64) {
-        guard !isReserved, size < catalogSize, catalogSize <= upTo else { return }
-        self.size = size
+    func restore(_ reservation: Reservation) {
+        guard !isReserved, reservation.size < catalogSize,
+            catalogSize == reservation.catalogSize || catalogSize == reservation.wantedSize
+        else { return }
+        size = reservation.size
+        kept = self.reservation
+    }
+    /// To be called after every change of what `reservation` says.
+    private func keep() {
+        guard reservation != kept else { return }
+        kept = reservation
+        owner.reservationChanged()
     }
     var isIdle: Bool {
         openCount == 0 && !isReserved && modifyTime == nil && attributeChanges == 0 && extending == 0 && !isChanging
@@ -72,6 +92,7 @@ final class VolumeUse {
         guard record.size != catalogSize, record.size != wantedSize else { return }
         catalogSize = record.size
         size = record.size
+        keep()
     }
 
     // MARK: Extending writes
@@ -95,7 +116,7 @@ final class VolumeUse {
             let ahead = min(VolumeUse.maximumReserve, max(VolumeUse.minimumReserve, grown))
             target = min(maximumVolumeSize, end + ahead)
         }
-        change(to: target, request: nil) { [self] error in
+        change(to: target, reserve: target > end, request: nil) { [self] error in
             guard error == nil else { return start(error) }
             extending += 1
             start(nil)
@@ -104,52 +125,54 @@ final class VolumeUse {
     /// `end` nil: the write failed.
     func finishExtending(to end: UInt64?) {
         extending -= 1
-        if let end, end > size {
-            size = end
-            if isReserved { owner.reservedSizesChanged() }
-        }
+        if let end, end > size { size = end }
+        keep()
         if extending == 0 { runWaiting() }
     }
 
     // MARK: Exclusive changes
 
-    /// Sets the size whole: truncate, and fallocate that extends.
+    /// Sets the size whole: truncate.
     func setSize(_ new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
         guard new <= maximumVolumeSize else { return completion(.fileTooBig) }
+        exclusively { [self] in setSizeNow(new, request, completion) }
+    }
+    /// As `setSize`, but only if the file is smaller then: fallocate that extends.
+    func grow(to new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+        guard new <= maximumVolumeSize else { return completion(.fileTooBig) }
         exclusively { [self] in
-            change(to: new, request: request) { [self] error in
-                if error == nil {
-                    size = new
-                    sizeAtFlush = new
-                    growthsSinceFlush = 0
-                    owner.reservedSizesChanged()
-                }
-                completion(error)
-            }
+            guard new <= size else { return setSizeNow(new, request, completion) }
+            completion(nil)
+            runWaiting()
         }
     }
-    /// As `setSize`, but only if the file is smaller.
-    func grow(to new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
-        guard new > size else { return completion(nil) }
-        setSize(new, request: request, completion)
+    private func setSizeNow(_ new: UInt64, _ request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+        change(to: new, reserve: false, request: request) { [self] error in
+            if error == nil {
+                size = new
+                sizeAtFlush = new
+                growthsSinceFlush = 0
+                keep()
+            }
+            completion(error)
+        }
     }
 
     /// Makes the catalog's size the true one.
     func settle(_ completion: @escaping (Errno?) -> Void) {
         growthsSinceFlush = 0
         sizeAtFlush = size
-        guard isReserved else { return completion(nil) }
+        guard !isSettled else { return completion(nil) }
         exclusively { [self] in
             guard isReserved else {
                 completion(nil)
                 return runWaiting()
             }
-            change(to: size, request: nil) { [self] error in
-                if error == nil { owner.reservedSizesChanged() }
-                completion(error)
-            }
+            change(to: size, reserve: false, request: nil, completion)
         }
     }
+    /// The catalog's size is the true one, and no command of ours is about to change that.
+    var isSettled: Bool { !isReserved && !isChanging }
 
     private func exclusively(_ action: @escaping () -> Void) {
         guard !isChanging, extending == 0 else {
@@ -159,17 +182,26 @@ final class VolumeUse {
         action()
     }
 
-    private func change(to new: UInt64, request: RequestId?, _ completion: @escaping (Errno?) -> Void) {
+    private func change(
+        to new: UInt64, reserve: Bool, request: RequestId?, _ completion: @escaping (Errno?) -> Void
+    ) {
         isChanging = true
         wantedSize = new
-        if new > size { owner.reservedSizesChanged() }
-        owner.resize(id, new, request) { [self] error in
-            isChanging = false
-            wantedSize = nil
-            if error == nil { catalogSize = new }
-            completion(error)
-            runWaiting()
+        wantedReserve = reserve ? new : nil
+        keep()
+        let propose = { [self] in
+            owner.resize(id, new, request) { [self] error in
+                isChanging = false
+                wantedSize = nil
+                wantedReserve = nil
+                if error == nil { catalogSize = new }
+                keep()
+                completion(error)
+                runWaiting()
+            }
         }
+        // The keeper first: the command may be found done by a process that asks only it for the true end.
+        if reserve { owner.whenKept(propose) } else { propose() }
     }
     private func runWaiting() {
         guard !waiting.isEmpty, !isChanging else { return }
@@ -211,7 +243,12 @@ package final class VolumeUses {
         guard mounts.count > 1 else { return }
         for entry in mounts { if let other = entry.mount, other !== mount { other.attributesChanged(volume) } }
     }
-    func reservedSizesChanged() { for entry in mounts { entry.mount?.stateChanged() } }
+    /// Calls `action` when the keepers have everything that they must know by now; at once where nobody keeps anything.
+    func whenKept(_ action: @escaping () -> Void) {
+        guard let mount = mounts.lazy.compactMap(\.mount).first(where: { $0.keepState != nil }) else { return action() }
+        mount.answerWhenKept(action)
+    }
+    func reservationChanged() { for entry in mounts { entry.mount?.stateChanged() } }
 
     // MARK: Uses
 
@@ -289,8 +326,23 @@ package final class VolumeUses {
     package func persistTimes() {
         for use in uses.values where use.modifyTime != nil && !use.isReserved { persist(use) {} }
     }
-    var reservations: [(VolumeId, size: UInt64, upTo: UInt64)] {
-        uses.values.compactMap { use in use.reservation.map { (use.id, $0.size, $0.upTo) } }
+    var reservations: [(VolumeId, VolumeUse.Reservation)] {
+        uses.values.compactMap { use in use.reservation.map { (use.id, $0) } }.sorted { $0.0 < $1.0 }
+    }
+
+    /// The size that users see.
+    package func size(_ record: VolumeRecord) -> UInt64 { uses[record.id]?.size ?? record.size }
+    /// Makes the catalog's sizes of these volumes the true ones; they are that when `completion` is called (which may be
+    /// at once) and for every command that it proposes itself.
+    package func settle(_ volumes: [VolumeId], _ completion: @escaping (Errno?) -> Void) {
+        guard let use = volumes.lazy.compactMap({ [uses] in uses[$0] }).first(where: { !$0.isSettled }) else {
+            return completion(nil)
+        }
+        use.settle { [self] error in
+            if let error { return completion(error) }
+            // Until the keeper knows, it may still have an end that belongs to what the catalog says next.
+            whenKept { [self] in settle(volumes, completion) }
+        }
     }
 
     /// A shrink that is still giving space back makes a growth wait.

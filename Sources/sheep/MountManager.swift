@@ -54,7 +54,12 @@ final class MountManager: MountAdministration {
         // FDSTORE is the number of descriptors that the service may leave with systemd (since version 254);
         // before that only a set NOTIFY_SOCKET and names that came back tell.
         isUnderServiceManager = getenv("NOTIFY_SOCKET") != nil && (getenv("FDSTORE") != nil || !kept.isEmpty)
-        daemon.loop.onEndOfBatch { [unowned self] in for mount in served { mount.filesystem.endOfBatch() } }
+        daemon.loop.onEndOfBatch { [unowned self] in
+            guard served.contains(where: { $0.filesystem.isKeepingDue }) else { return }
+            for mount in served { mount.filesystem.keepChanges() }
+            // What the answers start belongs to this batch.
+            daemon.loop.enqueue { [unowned self] in for mount in served { mount.filesystem.answerHeld() } }
+        }
         persistTimes()
     }
 
@@ -195,6 +200,9 @@ final class MountManager: MountAdministration {
     }
 
     // MARK: the administrator
+
+    func size(_ record: VolumeRecord) -> UInt64 { uses.size(record) }
+    func settle(_ volumes: [VolumeId], _ completion: @escaping (Errno?) -> Void) { uses.settle(volumes, completion) }
 
     var mounts: [MountReport] {
         served.map {

@@ -187,6 +187,15 @@ final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountA
     func shutDown(_ completion: @escaping () -> Void) { later(completion) }
 
     // MARK: MountAdministration
+    /// Sizes that are not the catalog's, until they are settled.
+    var trueSizes: [VolumeId: UInt64] = [:]
+    func size(_ record: VolumeRecord) -> UInt64 { trueSizes[record.id] ?? record.size }
+    func settle(_ volumes: [VolumeId], _ completion: @escaping (Errno?) -> Void) {
+        for id in volumes {
+            if let size = trueSizes.removeValue(forKey: id) { _ = state.apply(.resize(id, size: size), request: nil) }
+        }
+        completion(nil)
+    }
     func mount(_ mountpoint: String, options: MountOptions, uid: UInt32, _ completion: @escaping (SheepError?) -> Void)
     { note("mount \(mountpoint) \(options.text) uid \(uid)", completion) }
     func unmount(_ mountpoint: String, lazy: Bool, _ completion: @escaping (SheepError?) -> Void) {

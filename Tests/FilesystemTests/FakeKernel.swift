@@ -62,7 +62,12 @@ final class FakeKernel {
             kept = bytes
             keptCount += 1
         }
-        world.batchHooks = [{ [unowned self] in filesystem.endOfBatch() }]
+        world.batchHooks = [
+            { [unowned self] in
+                filesystem.keepChanges()
+                filesystem.answerHeld()
+            }
+        ]
         session.start()
         var resend = [UInt8](repeating: 0, count: 64)
         _ = Glibc.read(ends[1], &resend, 64)  // the notification that asks for what was in flight

@@ -30,6 +30,19 @@ final class World: Clock {
             for hook in batchHooks { hook() }
         } while !queue.isEmpty
     }
+    /// One action of the queue, or the end of the batch; false: there was nothing to do.
+    private var isBatchOpen = false
+    func step() -> Bool {
+        if !queue.isEmpty {
+            isBatchOpen = true
+            queue.removeFirst()()
+            return true
+        }
+        guard isBatchOpen else { return false }
+        isBatchOpen = false
+        for hook in batchHooks { hook() }
+        return true
+    }
     func advance(milliseconds: UInt64) {
         nanoseconds += milliseconds * 1_000_000
         let due = timers.filter { $0.at <= nanoseconds }

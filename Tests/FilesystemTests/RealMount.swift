@@ -42,7 +42,10 @@ final class RealMount {
         ) { "\($0.name) text\n" }
         session = FuseSession(descriptor: descriptor, handler: filesystem, pool: pool)
         filesystem.notify = { [session] in session.notifier.send($0) }
-        world.batchHooks.append { [filesystem] in filesystem.endOfBatch() }
+        world.batchHooks.append { [filesystem] in
+            filesystem.keepChanges()
+            filesystem.answerHeld()
+        }
         session.start()
     }
     deinit {

@@ -112,6 +112,106 @@ struct TakeoverTests {
         #expect(kernel.volumes.catalog.state.volumes[id]!.size == 2000)
     }
 
+    enum Growing: CaseIterable {
+        case write, writeWithinReserve, writeBeyondReserve, truncateUp, truncateIntoReserve, truncateToReserve
+        case truncateDown, allocate, flush
+
+        /// Appends before it: the first four ask for exactly what they need.
+        var appends: Int {
+            switch self {
+            case .write, .truncateUp, .allocate: 2
+            default: 20
+            }
+        }
+        /// `catalog`: the size of the catalog, `size`: the true one before.
+        func newSize(_ size: UInt64, _ catalog: UInt64) -> UInt64 {
+            switch self {
+            case .write, .writeWithinReserve: size + 100
+            case .writeBeyondReserve: catalog + 100
+            case .truncateUp, .allocate: catalog + 5000
+            case .truncateIntoReserve: (size + catalog) / 2
+            case .truncateToReserve: catalog
+            case .truncateDown: 150
+            case .flush: size
+            }
+        }
+    }
+    /// Whatever a file's size was when somebody was told, it has after the process was killed at any moment.
+    @Test(arguments: Growing.allCases) func anAnsweredSizeSurvivesAKillAtEveryStep(_ way: Growing) throws {
+        var steps = 0
+        var isComplete = false
+        while !isComplete {
+            let kernel = try FakeKernel()
+            let file = try kernel.create("log.img")
+            for i in 0..<way.appends {
+                #expect(try kernel.write(file, UInt64(i) * 100, [UInt8](repeating: 1, count: 100)).error == 0)
+            }
+            let old = try kernel.size(file.node)
+            let catalog = kernel.volumes.catalog.state.volumes.values.first!.size
+            let new = way.newSize(old, catalog)
+            func request(resend: UInt64? = nil) -> UInt64 {
+                let drains = resend != nil
+                return switch way {
+                case .write, .writeWithinReserve, .writeBeyondReserve:
+                    kernel.send(.write, node: file.node, resend: resend, drains: drains) {
+                        FakeKernel.writeBody(file.handle, new - 100, [UInt8](repeating: 2, count: 100), &$0)
+                    }
+                case .truncateUp, .truncateIntoReserve, .truncateToReserve, .truncateDown:
+                    kernel.send(.setattr, node: file.node, resend: resend, drains: drains) { body in
+                        body.write(UInt64(8))
+                        body.write(UInt64(0))
+                        body.write(new)
+                        body.writeRaw([UInt8](repeating: 0, count: 64))
+                    }
+                case .allocate:
+                    kernel.send(.fallocate, node: file.node, resend: resend, drains: drains) { body in
+                        for field in [file.handle, 0, new, 0] { body.write(UInt64(field)) }
+                    }
+                case .flush:
+                    kernel.send(.fsync, node: file.node, resend: resend, drains: drains) { body in
+                        body.write(file.handle)
+                        body.write(UInt64(0))
+                    }
+                }
+            }
+            let id = request()
+            var done = 0
+            while done < steps, kernel.world.step() { done += 1 }
+            isComplete = done < steps
+            let isAnswered = kernel.answer(id) != nil
+            try kernel.killAndResume()
+            if !isAnswered { #expect(kernel.answer(request(resend: id))?.error == 0) }
+            #expect(try kernel.size(file.node) == new, "\(way), killed after \(done) steps, answered: \(isAnswered)")
+            try kernel.killAndResume()
+            #expect(try kernel.size(file.node) == new, "\(way), killed after \(done) steps and again")
+            #expect(try kernel.fsync(file) == 0)
+            #expect(kernel.volumes.catalog.state.volumes.values.first!.size == new)
+            steps += 1
+        }
+        #expect(steps > 1)
+    }
+    /// The administrator asks beside the mount: the size it sets counts, also where the catalog's was already that.
+    @Test(arguments: [false, true]) func aSizeThatSomebodyElseSetsCounts(_ isKilled: Bool) throws {
+        for ahead in [UInt64(0), 12345] {
+            let kernel = try FakeKernel()
+            let file = try kernel.create("log.img")
+            for i in 0..<20 { _ = try kernel.write(file, UInt64(i) * 100, [UInt8](repeating: 1, count: 100)) }
+            let id = try #require(kernel.volumes.catalog.state.volumes.keys.first)
+            let target = kernel.volumes.catalog.state.volumes[id]!.size + ahead
+            var isDone = false
+            kernel.uses.settle([id]) { error in
+                #expect(error == nil)
+                #expect(kernel.volumes.catalog.state.volumes[id]!.size == 2000)
+                kernel.volumes.resize(id, size: target, request: nil) { _ in isDone = true }
+            }
+            while !isDone { #expect(kernel.world.step()) }
+            if isKilled { try kernel.killAndResume() }
+            #expect(try kernel.size(file.node) == target)
+            #expect(try kernel.fsync(file) == 0)
+            #expect(try kernel.size(file.node) == target)
+        }
+    }
+
     @Test func aFileWhoseLastCloseWasLostGetsItsTrueSize() throws {
         let kernel = try FakeKernel()
         let file = try kernel.create("log.img")

@@ -84,7 +84,7 @@ extension AdminService {
                 } else { names.path(of: origin) }
         }
         return VolumeReport(
-            path: names.path(of: record), id: record.id.description, size: record.size, copies: record.copies,
+            path: names.path(of: record), id: record.id.description, size: mounts.size(record), copies: record.copies,
             generation: record.generation.rawValue, snapshotCount: record.visibleSnapshots.count,
             parent: parent, openCount: volumes.openCount(record.id), uid: record.attributes.uid,
             gid: record.attributes.gid, mode: String(record.attributes.mode, radix: 8),

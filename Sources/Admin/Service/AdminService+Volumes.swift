@@ -40,11 +40,13 @@ extension AdminService {
                 .invalid, what: "there is nothing to snapshot", why: "no volume was named, or the directory has none",
                 remedy: "name one or several volumes: dog vdi list")
         }
-        volumes.snapshot(members, tag: tag, group: group, replaceExisting: false, request: nil) { [self] answer in
-            let made = members.compactMap { volumes.catalog.state.volumes[$0] }.map { record in
-                names.prefix(of: record.directory) + Names.compose(volume: record.name, tag: tag)
+        settled(members, "no snapshot was made", reply) { [self] in
+            volumes.snapshot(members, tag: tag, group: group, replaceExisting: false, request: nil) { [self] answer in
+                let made = members.compactMap { volumes.catalog.state.volumes[$0] }.map { record in
+                    names.prefix(of: record.directory) + Names.compose(volume: record.name, tag: tag)
+                }
+                reply.end(answer) { $0.paths = made }
             }
-            reply.end(answer) { $0.paths = made }
         }
     }
 
@@ -53,8 +55,10 @@ extension AdminService {
         let done: (CommandAnswer) -> Void = { [self] answer in finish(answer, reply) }
         switch try names.find(source) {
         case .volume(let id):
-            volumes.cloneCurrent(
-                id, directory: directory, name: name, attributes: attributes(for: reply.peer), request: nil, done)
+            settled([id], "\(source) was not cloned", reply) { [self] in
+                volumes.cloneCurrent(
+                    id, directory: directory, name: name, attributes: attributes(for: reply.peer), request: nil, done)
+            }
         case .snapshot(let id, let tag):
             guard let snapshot = names.snapshot(id, tag) else { return reply.fail(noSnapshot(source, tag)) }
             let reference = SnapshotReference(volume: id, generation: snapshot.generation)
@@ -80,16 +84,19 @@ extension AdminService {
     func resize(_ path: String, size: UInt64, shrink: Bool, _ reply: AdminReply) throws(SheepError) {
         let record = try names.volume(path)
         try checkSize(size)
-        if size < record.size {
+        let old = mounts.size(record)
+        if size < old {
             guard shrink else {
                 throw SheepError(
                     .invalid, what: "\(path) was not resized",
-                    why: "\(ByteSize.text(size)) is less than its \(ByteSize.text(record.size)): data would be cut off",
+                    why: "\(ByteSize.text(size)) is less than its \(ByteSize.text(old)): data would be cut off",
                     remedy: "shrink the file system in it first, then say --shrink")
             }
             try checkUnused(record, path, "shrunk")
         }
-        volumes.resize(record.id, size: size, request: nil) { [self] answer in finish(answer, reply, record.id) }
+        settled([record.id], "\(path) was not resized", reply) { [self] in
+            volumes.resize(record.id, size: size, request: nil) { [self] answer in finish(answer, reply, record.id) }
+        }
     }
 
     func delete(_ path: String, recursive: Bool, _ reply: AdminReply) throws(SheepError) {
@@ -184,6 +191,17 @@ extension AdminService {
         SheepError(
             .noEntry, what: "\(path) has no snapshot \(tag)", why: "it was never made, or is deleted",
             remedy: "see what there is: dog snapshot list \(path)")
+    }
+
+    /// Goes on with sizes in the catalog that are the ones users see.
+    private func settled(_ ids: [VolumeId], _ what: String, _ reply: AdminReply, _ action: @escaping () -> Void) {
+        mounts.settle(ids) { error in
+            guard let error else { return action() }
+            reply.fail(
+                SheepError(
+                    error, what: what, why: "the end of a file that is being appended to could not be recorded",
+                    remedy: "see what is wrong: dog status; then try again"))
+        }
     }
 
     // MARK: answers

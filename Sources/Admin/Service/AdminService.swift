@@ -55,7 +55,7 @@ package final class AdminService {
             try createVolume(path, size: size, copies: copies, reply)
         case .volumeInfo(let path): try describeVolume(path, reply)
         case .volumeTree(let path):
-            let forest = try FamilyForest(names).nodes(below: path)
+            let forest = try FamilyForest(names, size: mounts.size).nodes(below: path)
             reply.finish { $0.tree = forest }
         case .volumeSnapshot(let paths, let tag): try snapshot(paths, tag: tag, reply)
         case .volumeClone(let source, let path): try clone(source, to: path, reply)

@@ -8,8 +8,12 @@ struct FamilyForest {
     private let names: NamePaths
     private let clones: [SnapshotReference: [VolumeRecord]]
 
-    init(_ names: NamePaths) {
+    /// The size that users see.
+    private let size: (VolumeRecord) -> UInt64
+
+    init(_ names: NamePaths, size: @escaping (VolumeRecord) -> UInt64) {
         self.names = names
+        self.size = size
         var clones: [SnapshotReference: [VolumeRecord]] = [:]
         for record in names.state.volumes.values {
             guard let parent = record.parent else { continue }
@@ -18,8 +22,8 @@ struct FamilyForest {
         self.clones = clones.mapValues { list in list.sorted { names.path(of: $0) < names.path(of: $1) } }
     }
 
-    /// nil: every family, from its root, also those whose root is deleted but kept. A volume: the family below it. A directory: those of its volumes whose
-    /// parent is not in it.
+    /// nil: every family, from its root, also those whose root is deleted but kept. A volume: the family below it.
+    /// A directory: those of its volumes whose parent is not in it.
     func nodes(below path: String?) throws(SheepError) -> [FamilyNode] {
         var chosen = try names.volumes(below: path).map(\.record)
         if path == nil { chosen += names.state.volumes.values.filter(\.isHidden) }
@@ -46,7 +50,7 @@ struct FamilyForest {
         if record.isHidden && snapshots.isEmpty { return nil }
         return FamilyNode(
             kind: record.isHidden ? "deleted-volume" : "volume", name: record.isHidden ? "" : names.path(of: record),
-            size: record.size,
+            size: size(record),
             created: TimeText.iso8601(nanoseconds: record.createdWallClock), children: snapshots)
     }
 }
