@@ -190,7 +190,7 @@ extension ObjectStore {
 
     private func writeImage(_ run: CheckpointRun) {
         run.phase = .writing
-        let bytes = run.builder!.finish()
+        let bytes = run.builder!.finish(durableLsn: journal.durableLsn)
         run.builder = nil
         stagedBarrier { [self] result in
             guard case .success = result else { return }

@@ -29,7 +29,7 @@ extension ObjectStore {
         for checkpoint in [UInt32(0), 1] {
             var builder = IndexImageBuilder(
                 checkpoint: checkpoint, store: identity.storeId.rawValue, startLsn: 1, nextSequence: 1, index: Index())
-            steps.append(.replace(.index(UInt8(checkpoint)), contents: builder.finish()))
+            steps.append(.replace(.index(UInt8(checkpoint)), contents: builder.finish(durableLsn: 0)))
         }
         let superblock = Superblock(
             identity: identity, segmentBytes: UInt64(configuration.journalSegmentBytes),

@@ -153,10 +153,17 @@ final class Index {
         if isSound(entry) { soundCount += 1 }
         return entry
     }
+    func count(of volume: UInt32) -> Int { tables[volume]?.count ?? 0 }
     /// Ascending.
     func volumes() -> [UInt32] { tables.keys.sorted() }
     /// Ascending.
-    func indices(of volume: UInt32) -> [UInt32] { tables[volume]?.indices().sorted() ?? [] }
+    func indices(of volume: UInt32) -> [UInt32] { tables[volume]?.sorted().map(\.index) ?? [] }
+    /// Ascending. The index must not change meanwhile.
+    func forEach(in volume: UInt32, _ body: (ObjectId, IndexEntry) -> Void) {
+        for (index, number) in tables[volume]?.sorted() ?? [] {
+            body(ObjectId(VolumeId(volume), index), IndexEntry(pool[number]))
+        }
+    }
 
     // MARK: State
 

@@ -160,11 +160,12 @@ struct EntryTable {
         return number
     }
 
-    /// In no order.
-    func indices() -> [UInt32] {
-        var indices: [UInt32] = []
-        indices.reserveCapacity(count)
-        for slot in slots where slot.number != 0 { indices.append(slot.index) }
-        return indices
+    /// Index and number of each entry, ascending by index.
+    func sorted() -> [(index: UInt32, number: UInt32)] {
+        var keys: [UInt64] = []
+        keys.reserveCapacity(count)
+        for slot in slots where slot.number != 0 { keys.append(UInt64(slot.index) << 32 | UInt64(slot.number - 1)) }
+        keys.sort()
+        return keys.map { (UInt32(truncatingIfNeeded: $0 >> 32), UInt32(truncatingIfNeeded: $0)) }
     }
 }

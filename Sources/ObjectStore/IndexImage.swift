@@ -18,6 +18,8 @@ struct IndexImage {
     /// Every record from here on must be replayed.
     var startLsn: UInt64 = 1
     var nextSequence: UInt64 = 1
+    /// Records up to this one were durable when the image was written: one that is missing is damage.
+    var durableLsn: UInt64 = 0
     var index = Index()
     /// Files whose whole state must be in the journal.
     var headerless: [FileKey] = []
@@ -44,6 +46,7 @@ struct IndexImage {
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
+            image.durableLsn = get(56)
             guard 1...IndexImage.highestPosition ~= image.startLsn, 1...IndexImage.highestPosition ~= image.nextSequence
             else { return nil }
             guard entries else { return image }
@@ -130,9 +133,11 @@ struct IndexImageBuilder {
             put(UInt16(0))
         }
     }
-    mutating func finish() -> [UInt8] {
-        withUnsafeBytes(of: objectCount.littleEndian) { count in
-            for i in 0..<8 { bytes[48 + i] = count[i] }
+    mutating func finish(durableLsn: UInt64) -> [UInt8] {
+        for (value, offset) in [(objectCount, 48), (durableLsn, 56)] {
+            withUnsafeBytes(of: value.littleEndian) { part in
+                for i in 0..<8 { bytes[offset + i] = part[i] }
+            }
         }
         put(crc32c(bytes))
         return bytes

@@ -177,18 +177,21 @@ package final class ObjectStore {
     }
     /// Ascending.
     package func objects(of volume: VolumeId) -> [CopyEntry] {
-        let indices = index.indices(of: volume.rawValue)
-        return indices.map { entry(ObjectId(volume, $0))! }
+        var entries: [CopyEntry] = []
+        entries.reserveCapacity(index.count(of: volume.rawValue))
+        forEach(in: volume) { entries.append($0) }
+        return entries
+    }
+    /// Ascending. The store must not be changed meanwhile.
+    package func forEach(in volume: VolumeId, _ body: (CopyEntry) -> Void) {
+        let trust = index.trustGeneration
+        index.forEach(in: volume.rawValue) { body(CopyEntry(object: $0, $1, trust: trust)) }
     }
     /// Ascending.
     package func volumes() -> [VolumeId] { index.volumes().map { VolumeId($0) } }
     /// Ascending by object.
     package func forEach(_ body: (CopyEntry) -> Void) {
-        for volume in volumes() {
-            for item in index.indices(of: volume.rawValue) {
-                if let entry = entry(ObjectId(volume, item)) { body(entry) }
-            }
-        }
+        for volume in volumes() { forEach(in: volume, body) }
     }
     package var objectCount: Int { index.count }
     package func fencedTerm(of volume: VolumeId) -> Term { Term(index.terms[volume.rawValue] ?? 0) }

@@ -89,6 +89,11 @@ extension Opening {
                 "journal record \(scan.end) is missing, which was durable when record \(witness.lsn) was written")
             suspects = Array(Set(scan.witnesses.map { ObjectId(rawValue: $0.object) })).sorted()
         }
+        if scan.end <= knownDurableLsn {
+            isCutOff = true
+            damage.append("the journal ends before record \(scan.end); record \(knownDurableLsn) was durable")
+        }
+        scan.durable = max(scan.durable, knownDurableLsn)
         let candidates = scan.chain.filter { $0.record.isElsewhere && $0.lsn > scan.durable }
         check(candidates[...], mismatches: [])
     }

@@ -37,6 +37,10 @@ final class Opening {
     /// Data that is in the object files because it went past the journal: no earlier record may overwrite it.
     var shadows: [FileKey: [(lsn: UInt64, blocks: BlockBitmap)]] = [:]
     var highestSequence: UInt64 = 0
+    /// What the index image says of the journal.
+    var knownDurableLsn: UInt64 = 0
+    /// The journal ends before that.
+    var isCutOff = false
 
     init(_ store: ObjectStore, _ completion: @escaping (Result<StoreReport, StoreError>) -> Void) {
         self.store = store
@@ -121,6 +125,7 @@ final class Opening {
         store.startLsn = image.startLsn
         store.previousStartLsn = images.count > 1 ? images[1].startLsn : image.startLsn
         highestSequence = image.nextSequence - 1
+        knownDurableLsn = image.durableLsn
         images = []
         listJournal()
     }
@@ -147,7 +152,7 @@ final class Opening {
             suspects.append(key.object)
             damage.append("object \(key.object): both headers of file \(key.file) are damaged")
         }
-        let mustDistrust = isRebuilt || !scan.witnesses.isEmpty
+        let mustDistrust = isRebuilt || isCutOff || !scan.witnesses.isEmpty
         if isRebuilt {
             damage.append("the index was rebuilt from \(store.index.count) copies")
             for volume in store.index.volumes() {
@@ -199,7 +204,7 @@ final class Opening {
         if !damage.isEmpty { store.startCheckpoint() }
         store.checkpointIfNeeded()
         if !wasClean { store.sweepLater() }
-        store.stagedBarrier { [self] result in
+        let finished: StoreCompletion = { [self] result in
             guard !isDone else { return }
             isDone = true
             store.onOpenFailure = nil
@@ -208,5 +213,7 @@ final class Opening {
             case .failure(let error): completion(.failure(error))
             }
         }
+        // Nothing may be believed before the distrust is durable, also where it waits for a segment to be made.
+        if mustDistrust { store.barrier(finished) } else { store.stagedBarrier(finished) }
     }
 }

@@ -108,6 +108,8 @@ package struct CopyEntry: Sendable {
                 allocatedBlocks: Int($0.allocated))
         }
     }
+    /// Of a copy with one generation, as nearly all have; told without an allocation.
+    package var onlyGeneration: Generation? { items.count == 1 ? Generation(items[0].generation) : nil }
     package var allocatedBlocks: Int { items.reduce(0) { $0 + Int($1.allocated) } }
 }
 

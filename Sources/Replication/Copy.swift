@@ -123,11 +123,12 @@ package final class Copy: CopyChannel {
         guard authority.term >= fenced else { return reply(.failure(.staleTerm(fenced))) }
         objects.fence(volume: volume, term: authority.term) { [self] result in
             if let failure = result.failure { return reply(.failure(failure)) }
-            reply(
-                .success(
-                    objects.objects(of: volume).map {
-                        CopySummary(object: $0.object, version: $0.version, state: $0.state, isVerified: $0.isVerified)
-                    }))
+            var summaries: [CopySummary] = []
+            objects.forEach(in: volume) {
+                summaries.append(
+                    CopySummary(object: $0.object, version: $0.version, state: $0.state, isVerified: $0.isVerified))
+            }
+            reply(.success(summaries))
         }
     }
 

@@ -48,8 +48,8 @@ package final class Pruner {
         var work: [(Copy, ObjectId)] = []
         let views = catalog.state.reachableViews(of: id)
         for copy in copies() {
-            for entry in copy.objects.objects(of: id) where action(for: entry, views) != nil {
-                work.append((copy, entry.object))
+            copy.objects.forEach(in: id) { entry in
+                if action(for: entry, views) != nil { work.append((copy, entry.object)) }
             }
         }
         run(work[...])
@@ -62,6 +62,7 @@ package final class Pruner {
 
     /// The first thing to do for a copy, or nil.
     private func action(for entry: CopyEntry, _ views: [GenerationPath]) -> Action? {
+        if let only = entry.onlyGeneration { return views.contains { $0.contains(only) } ? nil : .remove(only) }
         let generations = entry.generations.map(\.generation)
         for (position, generation) in generations.enumerated() {
             let through = views.filter { $0.contains(generation) }

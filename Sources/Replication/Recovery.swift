@@ -345,9 +345,13 @@ package final class Recovery {
         for copy in copies() where state.map.store(copy.store)?.status == .up {
             for id in copy.objects.volumes() where state.volumes[id] != nil {
                 guard let volume = gateway.volume(id) else { continue }
-                for entry in copy.objects.objects(of: id)
-                where !gateway.targets(volume, entry.object.range).contains(copy.store) {
-                    work.append((copy, entry.object, isOrphan: false))
+                // Asked once for each range: a volume may have a million objects.
+                var isTarget: [RangeIndex: Bool] = [:]
+                copy.objects.forEach(in: id) { entry in
+                    let range = entry.object.range
+                    let known = isTarget[range] ?? gateway.targets(volume, range).contains(copy.store)
+                    isTarget[range] = known
+                    if !known { work.append((copy, entry.object, isOrphan: false)) }
                 }
             }
         }

@@ -22,6 +22,31 @@ private let a = ObjectId(VolumeId(1), 0)
         return nil
     }
 
+    /// Noise over the whole journal leaves no record that could tell what is missing; the index image can, as far as it
+    /// knows.
+    @Test func aLostJournalIsNoticedByWhatTheImageKnowsToBeDurable() {
+        let bench = Bench(seed: 14)
+        bench.opened()
+        bench.write(a, 1, 1, first: 0, count: 1, tag: 1)
+        // The checkpoint has begun when more is written and flushed.
+        bench.disk.hold = { if case .write = $0 { true } else { false } }
+        bench.store.startCheckpoint()
+        bench.run("begun") { bench.store.checkpoint?.phase == .apply }
+        bench.write(a, 1, 2, first: 0, count: 1, tag: 2)
+        bench.flush()
+        bench.disk.hold = { _ in false }
+        bench.run("checkpoint") { bench.store.checkpoint == nil }
+        bench.store.stop()
+        bench.machine.losePower()
+        for name in bench.disk.list(.journal) {
+            bench.disk.replace(name, [UInt8](repeating: 0x5a, count: bench.disk.contents(name)!.count))
+        }
+        let report = bench.opened()
+        #expect(report.damage.count == 1)
+        #expect(!report.sessionContinued)
+        #expect(bench.store.entry(a)?.isVerified == false)
+    }
+
     @Test func oneDamagedIndexImageIsReplacedByTheOther() {
         for slot in [UInt8(0), 1] {
             let bench = closed(10)

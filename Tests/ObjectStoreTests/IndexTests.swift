@@ -133,7 +133,7 @@ private let a = ObjectId(VolumeId(1), 0)
                 builder.add(object.rawValue, index[object]!)
             }
         }
-        let image = IndexImage.decode(builder.finish(), store: 7)
+        let image = IndexImage.decode(builder.finish(durableLsn: 0), store: 7)
         #expect(image?.index.count == count && image?.index.soundCount == count)
         #expect(image?.index[ObjectId(VolumeId(1), 3)]?.version == 2)
     }

@@ -168,6 +168,11 @@ def test_a_hundred_thousand_objects(new_cluster, capsys):
     assert memory <= limit
 
 
+def read_first_block(volume):
+    with open(volume, "rb", buffering=0) as file:
+        return file.read(BLOCK)
+
+
 def test_an_index_of_a_million_objects(new_cluster, capsys):
     """Generated, in each of three stores: three million copies."""
     objects = length(1_000_000, 1_000_000)
@@ -183,8 +188,7 @@ def test_an_index_of_a_million_objects(new_cluster, capsys):
         mark_unclean(store)
     seconds, processor = start_after_a_crash(cluster)
     # All of them are looked through once, when the volume is first used.
-    with open(volume, "rb", buffering=0) as file:
-        first = timed(lambda: file.read(BLOCK))
+    first = timed(lambda: read_first_block(volume))
     memory = settled_memory(cluster, limit)
     with capsys.disabled():
         print(f"\nan index of {objects} objects: start after a crash {seconds:.2f} s (CPU {processor:.2f} s), "
