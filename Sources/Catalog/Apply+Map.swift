@@ -251,11 +251,13 @@ extension CatalogState {
         }
         lost.subtract(kept)
         var heirs: [(index: Int, ranges: RangeSet)] = []
-        for wanted: (StoreStatus) -> Bool in [{ $0 == .up }, { $0 != .up }] {
+        // Where no target for so few copies is left, one for more copies has to do, with nothing.
+        for (level, wanted) in (copies...map.levelCount).flatMap({ [($0, true), ($0, false)] }) {
             var open = lost
             for heir in heirs { open.subtract(heir.ranges) }
-            for i in map.stores.indices where wanted(map.stores[i].status) && !ids.contains(map.stores[i].id) {
-                var ranges = map.ringRanges(of: map.stores[i].id, copies: copies)
+            for i in map.stores.indices
+            where (map.stores[i].status == .up) == wanted && !ids.contains(map.stores[i].id) {
+                var ranges = map.ringRanges(of: map.stores[i].id, copies: level)
                 ranges.formIntersection(open)
                 if !ranges.isEmpty { heirs.append((i, ranges)) }
             }

@@ -28,6 +28,9 @@ package struct InSyncSets: Hashable, Sendable {
         for level in levels { all.formUnion(level) }
         return all
     }
+    package mutating func subtract(_ other: InSyncSets) {
+        for i in levels.indices { levels[i].subtract(other[copies: i + 1]) }
+    }
     /// More copies may be asked for from now on, or fewer.
     mutating func setLevelCount(_ count: Int) {
         while levels.count < count { levels.append(levels.last!) }

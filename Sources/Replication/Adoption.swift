@@ -9,7 +9,7 @@ import OrderedCollections
 /// Ranges that a store is in-sync for since a loss was accepted.
 struct Adoption {
     let store: StoreId
-    let ranges: RangeSet
+    let ranges: InSyncSets
 }
 
 extension Gateway {
@@ -19,7 +19,7 @@ extension Gateway {
         for id in volumeOrder {
             guard let volume = volumes[id], volume.phase == .ready else { continue }
             for adoption in adoptions {
-                for index in volume.indices() where adoption.ranges[ObjectId(id, index).range] {
+                for index in volume.indices() where adoption.ranges[ObjectId(id, index).range, copies: volume.sureCopies] {
                     guard volume.exceptions[index]?[adoption.store] != .complete else { continue }
                     forget(volume, index, adoption.store)
                 }
@@ -59,11 +59,12 @@ extension Gateway {
 
 extension Copy {
     /// Makes what is not believed here whole as it is: pending blocks are absent from now on. Durable when it ends.
-    func adopt(_ ranges: RangeSet, _ completion: @escaping (CopyFailure?) -> Void) {
+    func adopt(_ ranges: InSyncSets, _ completion: @escaping (CopyFailure?) -> Void) {
         var work: [CopyEntry] = []
         for volume in objects.volumes() {
+            let copies = catalog.state.volumes[volume]?.copies ?? 1
             work += objects.objects(of: volume).filter {
-                ranges[$0.object.range] && !($0.state == .complete && $0.isVerified)
+                ranges[$0.object.range, copies: copies] && !($0.state == .complete && $0.isVerified)
             }
         }
         func next(_ rest: ArraySlice<CopyEntry>) {

@@ -9,7 +9,7 @@ import Placement
 package final class Copy: CopyChannel {
     package let store: StoreId
     package let objects: ObjectStore
-    private let catalog: any CatalogProposer
+    let catalog: any CatalogProposer
     /// The map's epoch, kept here because the catalog's state is large.
     private var epoch: Epoch
     /// Requests of an epoch that the catalog has not reached here.

@@ -52,12 +52,12 @@ struct MapTests {
         var m = Machine(stores: 2)
         _ = m.volume("a")
         m.apply(.storeDown(StoreId(1), reason: "test", wallClock: 1))
-        #expect(m.store(1).status == .down && m.store(1).inSync.isEmpty)
+        #expect(m.store(1).status == .down && m.store(1).inSync[copies: 7].isEmpty)
         // The last one stays a member: nobody else has what it has.
         m.apply(.storeDown(StoreId(2), reason: "test", wallClock: 1))
         #expect(m.store(2).inSync[copies: 7] == .full)
         m.apply(.storeUp(StoreId(1), session: session(1, 2), wallClock: 2))
-        #expect(m.store(1).inSync.isEmpty && m.store(2).inSync[copies: 7] == .full)
+        #expect(m.store(1).inSync[copies: 7].isEmpty && m.store(2).inSync[copies: 7] == .full)
         #expect(m.state.map.insyncStores(RangeIndex(7), copies: 7) == [StoreId(2)])
         let epoch = m.state.map.epoch
         m.apply(.storeDown(StoreId(2), reason: "again", wallClock: 3))
@@ -74,7 +74,7 @@ struct MapTests {
         #expect(m.store(1).sessionBrokeAt != m.state.map.epoch)
         // The other never came back: who is up suffices.
         m.apply(.storeDown(StoreId(2), reason: "missing", wallClock: 1))
-        #expect(m.store(2).inSync.isEmpty && m.store(1).inSync[copies: 7] == .full)
+        #expect(m.store(2).inSync[copies: 7].isEmpty && m.store(1).inSync[copies: 7] == .full)
     }
 
     @Test func anOutStoreIsReplacedByARingWithoutItAndComesBack() {
@@ -132,6 +132,39 @@ struct MapTests {
         // What the move made complete stays a target, though the new ring may not say so.
         m.apply(.addStore(description(3)))
         #expect(m.state.map.targets(of: RangeIndex(3), copies: 7).contains(StoreId(2)))
+    }
+
+    /// The first of two targets is the only one that has anything of volumes with one copy.
+    @Test func whatTheSecondTargetHasSaysNothingAboutVolumesWithOneCopy() throws {
+        var m = Machine(stores: 2, copies: 2)
+        _ = m.volume("a")
+        let primary = m.state.map.onRanges[0][0]
+        #expect(m.store(1).inSync[copies: 1] == primary && m.store(1).inSync[copies: 2] == .full)
+        m.apply(.storeDown(StoreId(1), reason: "", wallClock: 1))
+        // Volumes with two copies go on with store 2; of those with one, store 1 still has the only ones.
+        #expect(m.store(1).inSync[copies: 2].isEmpty && m.store(1).inSync[copies: 1] == primary)
+        #expect(m.state.inconsistency() == nil)
+        m.apply(.storeOut(StoreId(1), reason: "", wallClock: 2))
+        // Store 2 becomes the first target of everything, but is complete only when it was looked at.
+        let epoch = m.state.map.epoch
+        #expect(!m.state.map.moveIsComplete && m.store(2).inSync[copies: 2] == .full)
+        #expect(m.state.map.missingRanges(of: StoreId(2)) == primary)
+        m.apply(.inSync(StoreId(2), primary, epoch: epoch))
+        #expect(m.state.map.moveIsComplete && m.store(2).inSync[copies: 1] == .full)
+    }
+    @Test func moreCopiesOfAVolumeCountOnlyWhenTheyWereReached() throws {
+        var m = Machine(stores: 2, copies: 2)
+        let id = m.volume("a")
+        m.apply(.setVolumeCopies(id, copies: 1))
+        m.apply(.setVolumeCopies(id, copies: 2))
+        #expect(m.state.volumes[id]?.copies == 1 && m.state.volumes[id]?.targetCopies == 2)
+        let old = m.state.map.epoch
+        m.apply(.setWeight(StoreId(2), 5 << 30))
+        #expect(m.refusal(.copiesReached(id, copies: 2, epoch: old)) == .tryAgain)
+        m.apply(.copiesReached(id, copies: 2, epoch: m.state.map.epoch))
+        #expect(m.state.volumes[id]?.copies == 2 && m.state.volumes[id]?.wantedCopies == nil)
+        m.apply(.setVolumeCopies(id, copies: 1))
+        #expect(m.state.volumes[id]?.copies == 1 && m.state.volumes[id]?.wantedCopies == nil)
     }
 
     @Test func lossIsAcceptedOnlyForStoresThatAreGone() {
