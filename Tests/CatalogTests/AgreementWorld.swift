@@ -449,19 +449,30 @@ final class AgreementWorld {
             }
         }
     }
-    /// A paused corosync goes on: it delivers to itself what it sent, before it learns that the ring has moved on.
+    /// A paused corosync goes on. If the others went on without it, it still delivers what was sent in its ring (in the
+    /// ring's order), and to itself alone what it had to send, before it learns that the ring has moved on.
     func resumeCorosync(_ node: Node) {
         guard node.isCorosyncPaused else { return }
-        if let ring = node.ring, !ring.nodes.isEmpty, node.agreement != nil {
+        node.isCorosyncPaused = false
+        guard let ring = node.ring else { return }
+        let isLeft = ring.nodes.contains { self.node($0).ring !== ring }
+        deliver(node, ring, upTo: ring.stream.count)
+        if isLeft, node.agreement != nil {
             for message in node.outgoing.prefix(random.below(node.outgoing.count + 1)) {
-                push(node, .delivered(message, from: node.member))
+                ring.stream.append(.message(message, from: node.member))
                 node.outgoing.removeFirst()
             }
+            deliver(node, ring, upTo: ring.stream.count)
         }
-        node.isCorosyncPaused = false
-        // A ring of its own first, then the others'.
-        node.ring = nil
-        later(milliseconds(1, 200)) { [self] in formRings() }
+        // It sends on in its ring, or in the next one.
+        let incarnation = node.incarnation
+        for _ in node.outgoing {
+            later(milliseconds(0.1, 5)) { [self] in if node.incarnation == incarnation { order(node) } }
+        }
+        if isLeft {
+            node.ring = nil
+            later(milliseconds(1, 200)) { [self] in formRings() }
+        }
     }
 
     // MARK: checks

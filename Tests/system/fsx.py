@@ -113,12 +113,12 @@ class ClusterTarget(PlainTarget):
         self.inside = directory + "/" if directory else ""
         self._restart = None
 
-    def dog(self, *words):
+    def dog(self, *words, **options):
         """Unlike a file's, its calls end with the daemon: it is asked when no kill is on its way."""
         if self._restart:
             self.settle()
             self.cluster.wait_ready()
-        return self.cluster.dog(*words)
+        return self.cluster.dog(*words, **options)
 
     def lineage(self, volume) -> Path:
         """The volume's directory in the family tree: a clone stands below the snapshot it was made from."""
