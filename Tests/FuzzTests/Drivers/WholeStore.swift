@@ -1,0 +1,402 @@
+// A whole store, opened from a disk whose files were changed: journal segments, headers, images, superblock, data. It
+// must open or refuse, and say why; what it then serves matches its checksums, and unless a checksum was put right
+// after the change, is something that was once written to that very block. An opened store takes writes, closes, and
+// opens again.
+import Model
+import TestSupport
+
+@testable import ObjectStore
+
+/// The files of a store, and what was ever written to each block.
+struct SampleStore: Sendable {
+    var files: [(file: StoreFile, bytes: [UInt8])] = []
+    /// By object and block: the words that filled it.
+    var history: [UInt64: [Int: Set<UInt64>]] = [:]
+
+    static let configuration: StoreConfiguration = {
+        var configuration = StoreConfiguration()
+        configuration.bootId = ClusterId(high: 9, low: 9)
+        configuration.journalSegmentBytes = 64 << 10
+        configuration.journalMaximumSegments = 5
+        configuration.memoryLimitBytes = 64 << 10
+        configuration.headerCacheCount = 2
+        configuration.viewCacheCount = 2
+        configuration.directWriteBytes = 16 << 10
+        configuration.checkpointIntervalMilliseconds = 1000
+        configuration.sweepDelayMilliseconds = 2000
+        return configuration
+    }()
+    static let identity = StoreIdentity(
+        clusterId: ClusterId(high: 1, low: 2), storeId: StoreId(7), createdWallClock: 5)
+    static let objects = [ObjectId(VolumeId(1), 0), ObjectId(VolumeId(1), 1), ObjectId(VolumeId(2), 0)]
+
+    /// Closed; stopped with much in its journal; and closed with a journal that went round.
+    static let all: [SampleStore] = [
+        make(closes: true, rounds: 1), make(closes: false, rounds: 1), make(closes: false, rounds: 4),
+    ]
+
+    private static func make(closes: Bool, rounds: Int) -> SampleStore {
+        let run = StoreRun(seed: 3)
+        var sample = SampleStore()
+        var formatted: Result<Void, StoreError>?
+        ObjectStore.format(run.disk, identity: identity, configuration: configuration) { formatted = $0 }
+        run.until { formatted != nil }
+        guard case .success = formatted, case .success = run.open() else { fatalError("no sample store") }
+        var sequence: UInt64 = 0
+        func write(_ object: ObjectId, _ generation: UInt32, _ first: Int, _ count: Int) {
+            sequence += 1
+            for block in first..<first + count {
+                sample.history[object.rawValue, default: [:]][block, default: []].insert(
+                    StoreRun.tag(sequence, block - first))
+            }
+            run.write(object, generation, Version(term: Term(1), sequence: sequence), first, count, sequence)
+        }
+        for round in 0..<rounds {
+            for (at, object) in objects.enumerated() {
+                let generation = UInt32(round * 2 + 1)
+                write(object, generation, at, 3)
+                write(object, generation, 20, 4)
+                write(object, generation + 1, 1, 2)
+                sequence += 1
+                run.call {
+                    run.store.discard(
+                        object: object, generation: Generation(generation + 1),
+                        version: Version(term: Term(1), sequence: sequence),
+                        blocks: BlockRange(first: 21, count: 2), keepAsZero: true, completion: $0)
+                }
+            }
+            run.call { run.store.fence(volume: VolumeId(1), term: Term(UInt32(round + 2)), completion: $0) }
+        }
+        var pending = BlockBitmap()
+        pending.insert(BlockRange(first: 30, count: 5))
+        sequence += 1
+        run.call {
+            run.store.begin(
+                sync: objects[2], generation: Generation(UInt32(rounds * 2)),
+                base: Version(term: Term(1), sequence: sequence),
+                pending: pending, completion: $0)
+        }
+        let payload = run.payload(sequence, count: 2)
+        for block in 0..<2 {
+            sample.history[objects[2].rawValue, default: [:]][30 + block, default: []].insert(
+                StoreRun.tag(sequence, block))
+        }
+        var held = BlockBitmap()
+        held.insert(BlockRange(first: 0, count: 2))
+        run.call {
+            run.store.fill(
+                object: objects[2], generation: Generation(UInt32(rounds * 2)), firstBlock: 30, blockCount: 2,
+                payload: payload,
+                held: held, zero: BlockBitmap(), chunkVersion: Version(term: Term(1), sequence: sequence),
+                onlyPending: true, completion: $0)
+        }
+        if rounds > 1 {
+            run.call {
+                run.store.merge(
+                    object: objects[0], from: Generation(1), into: Generation(2), completion: $0)
+            }
+            run.call { run.store.remove(object: objects[1], generations: [Generation(1)], completion: $0) }
+        }
+        run.call { run.store.flush(completion: $0) }
+        if closes { run.call { run.store.close(completion: $0) } } else { run.store.stop() }
+        sample.files = run.disk.allFiles.map { ($0, run.disk.contents($0)!) }
+        return sample
+    }
+}
+
+extension MemoryDisk {
+    /// In an order that is always the same.
+    fileprivate var allFiles: [StoreFile] {
+        [.superblock] + [.index, .journal, .object, .quarantine].flatMap(list)
+    }
+}
+
+/// One store on one disk in memory.
+final class StoreRun {
+    let machine: VirtualMachine
+    let disk: MemoryDisk
+    let pool = BufferPool(limitBytes: 4 << 20)
+    private(set) var store: ObjectStore
+    private(set) var isStuck = false
+    private(set) var failure: StoreError?
+
+    init(seed: UInt64) {
+        machine = VirtualMachine(seed: seed)
+        disk = machine.makeDisk()
+        store = ObjectStore(
+            disk: disk, clock: machine, pool: pool, configuration: SampleStore.configuration
+        ) { _ in }
+    }
+
+    static func tag(_ sequence: UInt64, _ block: Int) -> UInt64 { sequence << 16 | UInt64(block) | 1 << 60 }
+
+    func until(_ done: () -> Bool) {
+        var steps = 0
+        store.endOfBatch()
+        while !done() {
+            steps += 1
+            guard steps < 50_000, machine.step() else {
+                isStuck = true
+                return
+            }
+            store.endOfBatch()
+        }
+    }
+    func open() -> Result<StoreReport, StoreError> {
+        failure = nil
+        store = ObjectStore(
+            disk: disk, clock: machine, pool: pool, configuration: SampleStore.configuration
+        ) { [unowned self] in failure = $0 }
+        var result: Result<StoreReport, StoreError>?
+        store.open { result = $0 }
+        until { result != nil }
+        return result ?? .failure(.dead)
+    }
+    @discardableResult
+    func call(_ body: (@escaping StoreCompletion) -> Void) -> Result<Void, StoreError> {
+        var result: Result<Void, StoreError>?
+        body { result = $0 }
+        until { result != nil }
+        return result ?? .failure(.dead)
+    }
+    func payload(_ sequence: UInt64, count: Int) -> Payload {
+        let buffer = pool.buffer(count * blockSize)
+        for block in 0..<count {
+            (buffer.bytes + block * blockSize).bindMemory(to: UInt64.self, capacity: 512)
+                .update(repeating: StoreRun.tag(sequence, block), count: 512)
+        }
+        buffer.computeChecksums(0..<count)
+        return Payload(buffer: buffer, firstBlock: 0, blockCount: count)
+    }
+    @discardableResult
+    func write(
+        _ object: ObjectId, _ generation: UInt32, _ version: Version, _ first: Int, _ count: Int, _ sequence: UInt64
+    ) -> Result<Void, StoreError> {
+        call {
+            store.write(
+                ObjectWrite(
+                    object: object, generation: Generation(generation), version: version, firstBlock: first,
+                    payload: payload(sequence, count: count)), completion: $0)
+        }
+    }
+    /// Nil: the store is dead.
+    func read(_ object: ObjectId, _ blocks: BlockRange) -> (buffer: Buffer, outcome: ReadOutcome)? {
+        let buffer = pool.buffer(blocks.byteCount)
+        buffer.bytes.initializeMemory(as: UInt8.self, repeating: 0xee, count: blocks.byteCount)
+        var result: Result<ReadOutcome, StoreError>?
+        store.read(
+            object: object, path: GenerationPath(top: Generation(.max)), blocks: blocks, into: buffer, bufferOffset: 0
+        ) { result = $0 }
+        until { result != nil }
+        guard case .success(let outcome) = result else { return nil }
+        return (buffer, outcome)
+    }
+    func view(_ object: ObjectId) {
+        var isDone = false
+        store.view(object: object, path: GenerationPath(top: Generation(.max))) { _ in isDone = true }
+        until { isDone }
+    }
+    func verify(_ object: ObjectId, deep: Bool) {
+        var isDone = false
+        store.verify(object: object, deep: deep) { _ in isDone = true }
+        until { isDone }
+    }
+}
+
+/// Changes of the files, as an input says them.
+private struct StoreDamage {
+    /// Some change had its checksum put right.
+    var isForged = false
+
+    mutating func apply(_ input: inout FuzzInput, to files: inout [(file: StoreFile, bytes: [UInt8])]) {
+        var left = 12
+        while !input.isAtEnd, left > 0 {
+            left -= 1
+            let at = Int(input.byte()) % files.count
+            switch input.byte() % 8 {
+            case 0, 1: input.patchOnce(&files[at].bytes)
+            case 2: files[at].bytes.removeLast(Int(input.number(UInt32.self)) % (files[at].bytes.count + 1))
+            case 3: files[at].bytes = [UInt8](repeating: input.byte(), count: files[at].bytes.count)
+            case 4:
+                // What another file has: an older image, a stranger's header.
+                files[at].bytes = files[Int(input.byte()) % files.count].bytes
+            case 5:
+                let page = Int(input.byte())
+                for i in page * blockSize..<min((page + 1) * blockSize, files[at].bytes.count) where page < 64 {
+                    files[at].bytes[i] = 0
+                }
+            default: forge(&input, &files[at])
+            }
+        }
+    }
+
+    private mutating func forge(_ input: inout FuzzInput, _ item: inout (file: StoreFile, bytes: [UInt8])) {
+        isForged = true
+        switch item.file {
+        case .superblock, .index:
+            input.patchOnce(&item.bytes)
+            sealEnd(&item.bytes)
+        case .journal:
+            let starts = StoreDamage.records(item.bytes)
+            let chosen = Int(input.byte())
+            guard chosen > 0, !starts.isEmpty else {
+                var head = Array(item.bytes.prefix(48))
+                input.patchOnce(&head)
+                guard head.count == 48 else { return }
+                item.bytes.replaceSubrange(0..<48, with: head)
+                item.bytes.put(crc32c(head), at: 48)
+                return
+            }
+            let start = starts[(chosen - 1) % starts.count]
+            let length = Int(item.bytes.get(start + 8, UInt32.self))
+            var record = Array(item.bytes[start..<min(start + length, item.bytes.count)])
+            input.patchOnce(&record)
+            item.bytes.replaceSubrange(start..<start + record.count, with: record)
+            sealRecord(&item.bytes, at: start, lengths: true)
+        default:
+            let slot = Int(input.byte() & 1) * Sheet.slotBytes
+            guard item.bytes.count >= slot + Sheet.slotBytes else { return }
+            var header = Array(item.bytes[slot..<slot + Sheet.slotBytes])
+            input.patchOnce(&header)
+            header.put(crc32c(Array(header[..<8188])), at: 8188)
+            item.bytes.replaceSubrange(slot..<slot + Sheet.slotBytes, with: header)
+        }
+    }
+
+    private static func records(_ bytes: [UInt8]) -> [Int] {
+        bytes.withUnsafeBytes { raw in
+            var starts: [Int] = []
+            var position = SegmentHeader.bytes
+            while position + Record.headerBytes <= raw.count,
+                let record = Record.decode(raw.baseAddress! + position, available: raw.count - position)
+            {
+                starts.append(position)
+                position += record.length
+            }
+            return starts
+        }
+    }
+}
+
+extension FuzzTarget {
+    /// Input: which sample store, then changes: file, kind, and what the kind needs (see StoreDamage).
+    static let store = FuzzTarget(
+        name: "store", summary: "a store on a damaged disk", maximumBytes: 1024,
+        seeds: {
+            var seeds: [[UInt8]] = [[0], [1], [2]]
+            for sample in UInt8(0)..<3 {
+                let files = SampleStore.all[Int(sample)].files
+                for (at, item) in files.enumerated() {
+                    let name = UInt8(at)
+                    seeds.append([sample, name, 0] + FuzzInput.patchBytes(100, [1, 2, 3]))
+                    seeds.append([sample, name, 2] + littleEndian(UInt32(5000)))
+                    switch item.file {
+                    case .superblock, .index:
+                        for offset in [24, 32, 40, 56, 72, 80, 88] {
+                            seeds.append(
+                                [sample, name, 6] + FuzzInput.patchBytes(offset, [UInt8](repeating: 0xff, count: 8)))
+                        }
+                    case .journal:
+                        for record in UInt8(0)..<6 {
+                            for offset in [5, 16, 24, 32, 40, 48, 56, 64, 72] {
+                                seeds.append(
+                                    [sample, name, 6, record]
+                                        + FuzzInput.patchBytes(offset, [0xff, 0xff, 0xff, 0xff]))
+                            }
+                        }
+                    default:
+                        for offset in [12, 28, 32, 40, 48, 176, 304, 5040] {
+                            seeds.append(
+                                [sample, name, 6, 0] + FuzzInput.patchBytes(offset, [0xff, 0xff, 0xff, 0xff]))
+                        }
+                    }
+                }
+            }
+            return seeds
+        }
+    ) { input in
+        var input = input
+        let sample = SampleStore.all[Int(input.byte()) % SampleStore.all.count]
+        var files = sample.files
+        var damage = StoreDamage()
+        damage.apply(&input, to: &files)
+        let run = StoreRun(seed: 5)
+        for (file, bytes) in files { run.disk.replace(file, bytes) }
+
+        switch run.open() {
+        case .failure(let error):
+            if run.isStuck { return "the opening does not end" }
+            let text = error.sheepError
+            return text.what.isEmpty || text.why.isEmpty || text.remedy.isEmpty ? "a refusal without words" : nil
+        case .success(let report):
+            if report.objectCount > 10_000 { return "more copies than were there" }
+        }
+        let history = damage.isForged ? nil : sample.history
+        var objects = SampleStore.objects
+        run.store.forEach { entry in
+            if objects.count < 8, !objects.contains(entry.object) { objects.append(entry.object) }
+        }
+        if let problem = serve(run, objects, history) { return problem }
+        if let problem = change(run, objects) { return problem }
+        // Whatever it was: after it was closed well, it opens again.
+        guard case .success = run.call({ run.store.close(completion: $0) }) else { return stop(run, "closing") }
+        switch run.open() {
+        case .failure(let error): return "a store that was closed does not open: \(error)"
+        case .success: break
+        }
+        if let problem = serve(run, objects, history) { return problem }
+        return run.isStuck ? "it hangs" : nil
+    }
+
+    /// Why a store may have stopped: its disk failed (files that it knows are gone), and it said so.
+    private static func stop(_ run: StoreRun, _ what: String) -> String? {
+        if run.isStuck { return "\(what) does not end" }
+        return run.failure == nil ? "\(what) failed without a failure of the store" : nil
+    }
+
+    private static func serve(
+        _ run: StoreRun, _ objects: [ObjectId], _ history: [UInt64: [Int: Set<UInt64>]]?
+    ) -> String? {
+        for object in objects {
+            run.view(object)
+            run.verify(object, deep: false)
+            guard let (buffer, outcome) = run.read(object, BlockRange(first: 0, count: 48)) else {
+                return stop(run, "a read")
+            }
+            for block in 0..<48 {
+                let bytes = buffer.bytes + block * blockSize
+                let isData = outcome.held[block]
+                if isData && (outcome.pending[block] || outcome.corrupt[block]) { return "a block in two states" }
+                guard isData || buffer.isZero(block: block) else { return "a block that is not held is not zero" }
+                guard !isData || crc32c(bytes, count: blockSize) == buffer.checksums[block] else {
+                    return "block \(block) does not match its checksum"
+                }
+                let word = bytes.load(as: UInt64.self)
+                if let history, word != 0, history[object.rawValue]?[block]?.contains(word) != true {
+                    return "block \(block) of \(object) was never written like this: \(word)"
+                }
+            }
+        }
+        return run.isStuck ? "a read does not end" : nil
+    }
+
+    /// A store that opened works.
+    private static func change(_ run: StoreRun, _ objects: [ObjectId]) -> String? {
+        for object in objects {
+            let entry = run.store.entry(object)
+            let version = entry?.version ?? .zero
+            let next = version.following(in: Term(max(1, version.term.rawValue)))
+            let generation = entry?.generations.last?.generation.rawValue ?? 1
+            guard case .success = run.write(object, max(1, generation), next, 40, 1, 0xabc) else {
+                return stop(run, "a write")
+            }
+            guard case .success = run.call({ run.store.flush(completion: $0) }) else { return stop(run, "a flush") }
+            guard let (buffer, outcome) = run.read(object, BlockRange(first: 40, count: 1)) else {
+                return stop(run, "a read")
+            }
+            let isRight = outcome.held[0] && buffer.bytes.load(as: UInt64.self) == StoreRun.tag(0xabc, 0)
+            guard isRight || outcome.corrupt[0] else { return "what was written is not what is read" }
+        }
+        return nil
+    }
+}
