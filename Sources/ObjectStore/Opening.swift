@@ -116,7 +116,7 @@ final class Opening {
             // Perhaps a leftover, perhaps a copy: it must not be taken for zeros.
             let entry = store.index.entry(key.object)
             if entry.generations.position(ofFile: key.file) == nil {
-                entry.generations.insert(IndexGeneration(generation: key.file, file: key.file, stamp: 1))
+                entry.generations.insert(IndexGeneration(generation: max(1, key.file), file: key.file, stamp: 1))
             }
             suspects.append(key.object)
             damage.append("object \(key.object): the header of file \(key.file) is damaged")

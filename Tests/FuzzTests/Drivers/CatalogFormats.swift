@@ -17,16 +17,19 @@ private func problem(with state: CatalogState) -> String? {
 }
 
 extension FuzzTarget {
-    /// Input: commands one after the other, applied to a sample state.
+    /// Input: one byte (1: a state with stores, whose rings take their time), then commands, applied one after another.
     static let command = FuzzTarget(
         name: "command", summary: "commands of the catalog, and what they do to its state", maximumBytes: 4096,
         seeds: {
-            (SampleCatalog.commands + SampleCatalog.others).map(SampleCatalog.encoded)
-                + [(SampleCatalog.others + SampleCatalog.commands.reversed()).flatMap(SampleCatalog.encoded)]
+            let all = SampleCatalog.commands + SampleCatalog.others
+            let map = SampleCatalog.others.suffix(7) + [.storeDown(StoreId(1), reason: "", wallClock: 1)]
+            return all.map { [0] + SampleCatalog.encoded($0) } + map.map { [1] + SampleCatalog.encoded($0) }
+                + [[0] + (SampleCatalog.others + SampleCatalog.commands.reversed()).flatMap(SampleCatalog.encoded)]
         }
     ) { input in
-        var state = SampleCatalog.state
-        var reader = ByteReader(input.bytes)
+        var input = input
+        var state = input.byte() & 1 != 0 ? SampleCatalog.state : SampleCatalog.stateWithoutStores
+        var reader = ByteReader(input.rest())
         var left = 24
         while reader.remaining > 0, left > 0 {
             left -= 1

@@ -68,23 +68,46 @@ enum FuseBytes {
     ]
 }
 
-/// A session over one end of a socket pair; its answers are read at the other.
-final class SocketSession {
-    let session: FuseSession
+/// A session over one end of a socket pair; its answers are read at the other. One serves input after input, for its
+/// locked memory costs more than all else, until a request changes what the next one would see.
+final class SocketSession: FuseHandler {
+    private var session: FuseSession!
     private let ends: [Int32]
     private var buffer = [UInt8](repeating: 0, count: 2 << 20)
+    private weak var target: (any FuseHandler)?
+    private var isUsedUp = false
+    nonisolated(unsafe) private static var shared: SocketSession?
+    static let pool = BufferPool(limitBytes: 8 << 20)
 
-    init(handler: any FuseHandler, pool: BufferPool) {
+    /// For one thread at a time, as everything here.
+    static func serving(_ handler: any FuseHandler) -> SocketSession {
+        if shared.map({ $0.isUsedUp || !$0.session.isOpen }) ?? true {
+            shared?.retire()
+            shared = SocketSession()
+        }
+        let socket = shared!
+        socket.target = handler
+        _ = socket.answers()
+        return socket
+    }
+    /// The process is gone: what was not answered stays so.
+    func retire() {
+        isUsedUp = true
+        session.close()
+    }
+    var hasPendingReplies: Bool { session.pendingReplies > 0 }
+    func handle(_ request: FuseRequest, reply: FuseReply) { target?.handle(request, reply: reply) }
+
+    private init() {
         var ends: [Int32] = [0, 0]
         guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0 else { fatalError("no socket pair") }
         var size: Int32 = 4 << 20
         for end in ends { setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &size, 4) }
         _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
         self.ends = ends
-        session = FuseSession(descriptor: ends[0], handler: handler, pool: pool)
+        session = FuseSession(descriptor: ends[0], handler: self, pool: SocketSession.pool)
     }
     deinit {
-        session.close()
         for end in ends { close(end) }
     }
 
@@ -104,5 +127,8 @@ final class SocketSession {
                 Answer(error: -buffer.get(4, Int32.self), unique: buffer.get(8, UInt64.self), count: count - 16))
         }
     }
-    func receive(_ bytes: [UInt8]) { bytes.withUnsafeBytes { session.inject($0) } }
+    func receive(_ bytes: [UInt8]) {
+        if bytes.get(4, UInt32.self) == FuseOpcode.initialize.rawValue { isUsedUp = true }
+        bytes.withUnsafeBytes { session.inject($0) }
+    }
 }

@@ -39,7 +39,7 @@ extension FuzzTarget {
         var bytes = input.rest()
         if flags & 1 != 0 { bytes.put(UInt32(bytes.count), at: 0) }
         let server = Server()
-        let socket = SocketSession(handler: server, pool: pool)
+        let socket = SocketSession.serving(server)
         socket.receive(bytes)
         guard let answers = socket.answers() else { return "an answer of another length than it says" }
         guard server.requests.count <= 1, answers.count <= 1 else { return "answered more than once" }
@@ -51,7 +51,6 @@ extension FuzzTarget {
         if let answer = answers.first, answer.unique != bytes.get(8, UInt64.self) { return "an answer to another" }
         return server.requests.first.flatMap { check($0, bytes) }
     }
-    private static let pool = BufferPool(limitBytes: 8 << 20)
 
     private static func check(_ request: FuseRequest, _ bytes: [UInt8]) -> String? {
         guard request.header.length == bytes.count else { return "a length beyond the request" }

@@ -13,24 +13,27 @@ private final class MountRun {
     let filesystem: Filesystem
     let socket: SocketSession
     private(set) var kept: [UInt8] = []
-    private static let pool = BufferPool(limitBytes: 8 << 20)
 
     init(_ state: CatalogState, keeps: Bool = true) {
         volumes = FuzzVolumes(state)
         let uses = VolumeUses(service: volumes, clock: volumes)
         guard
             let filesystem = try? Filesystem(
-                service: volumes, uses: uses, clock: volumes, pool: MountRun.pool, options: MountOptions(), mountId: 7,
+                service: volumes, uses: uses, clock: volumes, pool: SocketSession.pool, options: MountOptions(),
+                mountId: 7,
                 logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() }, text: { $0.name })
         else { fatalError("no mount") }
         self.filesystem = filesystem
-        socket = SocketSession(handler: filesystem, pool: MountRun.pool)
+        socket = SocketSession.serving(filesystem)
         if keeps { filesystem.keepState = { [unowned self] in kept = $0 } }
         volumes.batchEnd = { [unowned filesystem] in
             filesystem.keepChanges()
             filesystem.answerHeld()
         }
     }
+
+    /// A process may end with requests unanswered; nothing else may drop one.
+    deinit { if socket.hasPendingReplies { socket.retire() } }
 
     private var unanswered: Set<UInt64> = []
     /// Sends one request; nil, or what went wrong.
@@ -92,6 +95,7 @@ extension FuzzTarget {
                 // The process is gone; another one takes up what was kept, and all that waited comes again.
                 state = run.volumes.state
                 let kept = run.kept
+                run.socket.retire()
                 run = MountRun(state)
                 waiting = []
                 if !kept.isEmpty {

@@ -13,7 +13,7 @@ private final class CatalogRun {
     let catalog: LocalCatalog
 
     init(count: Int, files: [[StoreFile: [UInt8]]] = []) {
-        disks = (0..<count).map { _ in machine.makeDisk() }
+        disks = (0..<count).map { [machine] _ in machine.makeDisk() }
         for (disk, files) in zip(disks, files) {
             for (file, bytes) in files { disk.replace(file, bytes) }
         }
