@@ -62,7 +62,7 @@ struct IndexImage {
                         allocated: get(at + 20))
                     guard item.generation > 0, Sane.isVersion(item.version) else { return nil }
                     if item.stamp == 0 { image.headerless.append(FileKey(object: object, file: item.file)) }
-                    if let last = entry.generations.last, last.generation > item.generation { return nil }
+                    if let last = entry.generations.last, last.generation >= item.generation { return nil }
                     entry.generations.insert(item)
                     at += generationBytes
                 }

@@ -8,8 +8,9 @@ import TestSupport
 @testable import ObjectStore
 
 /// The files of a store, and what was ever written to each block.
-struct SampleStore: Sendable {
-    var files: [(file: StoreFile, bytes: [UInt8])] = []
+struct SampleStore {
+    let disk: MemoryDisk
+    var files: [StoreFile] = []
     /// By object and block: the words that filled it.
     var history: [UInt64: [Int: Set<UInt64>]] = [:]
 
@@ -31,13 +32,13 @@ struct SampleStore: Sendable {
     static let objects = [ObjectId(VolumeId(1), 0), ObjectId(VolumeId(1), 1), ObjectId(VolumeId(2), 0)]
 
     /// Closed; stopped with much in its journal; and closed with a journal that went round.
-    static let all: [SampleStore] = [
+    nonisolated(unsafe) static let all: [SampleStore] = [
         make(closes: true, rounds: 1), make(closes: false, rounds: 1), make(closes: false, rounds: 4),
     ]
 
     private static func make(closes: Bool, rounds: Int) -> SampleStore {
         let run = StoreRun(seed: 3)
-        var sample = SampleStore()
+        var sample = SampleStore(disk: run.disk)
         var formatted: Result<Void, StoreError>?
         ObjectStore.format(run.disk, identity: identity, configuration: configuration) { formatted = $0 }
         run.until { formatted != nil }
@@ -99,7 +100,7 @@ struct SampleStore: Sendable {
         }
         run.call { run.store.flush(completion: $0) }
         if closes { run.call { run.store.close(completion: $0) } } else { run.store.stop() }
-        sample.files = run.disk.allFiles.map { ($0, run.disk.contents($0)!) }
+        sample.files = run.disk.allFiles
         return sample
     }
 }
@@ -205,61 +206,70 @@ final class StoreRun {
 
 /// Changes of the files, as an input says them.
 private struct StoreDamage {
+    let sample: SampleStore
+    /// By their place in the sample.
+    private(set) var changed: [Int: [UInt8]] = [:]
     /// Some change had its checksum put right.
-    var isForged = false
+    private(set) var isForged = false
 
-    mutating func apply(_ input: inout FuzzInput, to files: inout [(file: StoreFile, bytes: [UInt8])]) {
+    init(_ sample: SampleStore, _ input: inout FuzzInput) {
+        self.sample = sample
         var left = 12
         while !input.isAtEnd, left > 0 {
             left -= 1
-            let at = Int(input.byte()) % files.count
+            let at = Int(input.byte()) % sample.files.count
+            var bytes = self.bytes(at)
             switch input.byte() % 8 {
-            case 0, 1: input.patchOnce(&files[at].bytes)
-            case 2: files[at].bytes.removeLast(Int(input.number(UInt32.self)) % (files[at].bytes.count + 1))
-            case 3: files[at].bytes = [UInt8](repeating: input.byte(), count: files[at].bytes.count)
-            case 4:
-                // What another file has: an older image, a stranger's header.
-                files[at].bytes = files[Int(input.byte()) % files.count].bytes
+            case 0, 1: input.patchOnce(&bytes)
+            case 2: bytes.removeLast(Int(input.number(UInt32.self)) % (bytes.count + 1))
+            case 3: bytes = [UInt8](repeating: input.byte(), count: bytes.count)
+            // What another file has: an older image, a stranger's header.
+            case 4: bytes = self.bytes(Int(input.byte()) % sample.files.count)
             case 5:
-                let page = Int(input.byte())
-                for i in page * blockSize..<min((page + 1) * blockSize, files[at].bytes.count) where page < 64 {
-                    files[at].bytes[i] = 0
-                }
-            default: forge(&input, &files[at])
+                let page = Int(input.byte()) * blockSize
+                for i in bytes.indices.dropFirst(page).prefix(blockSize) { bytes[i] = 0 }
+            default: forge(&input, sample.files[at], &bytes)
             }
+            changed[at] = bytes
         }
     }
+    private func bytes(_ at: Int) -> [UInt8] { changed[at] ?? sample.disk.contents(sample.files[at]) ?? [] }
 
-    private mutating func forge(_ input: inout FuzzInput, _ item: inout (file: StoreFile, bytes: [UInt8])) {
+    func write(to disk: MemoryDisk) {
+        disk.takeFiles(of: sample.disk)
+        for at in changed.keys.sorted() { disk.replace(sample.files[at], changed[at]!) }
+    }
+
+    private mutating func forge(_ input: inout FuzzInput, _ file: StoreFile, _ bytes: inout [UInt8]) {
         isForged = true
-        switch item.file {
+        switch file {
         case .superblock, .index:
-            input.patchOnce(&item.bytes)
-            sealEnd(&item.bytes)
+            input.patchOnce(&bytes)
+            sealEnd(&bytes)
         case .journal:
-            let starts = StoreDamage.records(item.bytes)
+            let starts = StoreDamage.records(bytes)
             let chosen = Int(input.byte())
             guard chosen > 0, !starts.isEmpty else {
-                var head = Array(item.bytes.prefix(48))
+                var head = Array(bytes.prefix(48))
                 input.patchOnce(&head)
                 guard head.count == 48 else { return }
-                item.bytes.replaceSubrange(0..<48, with: head)
-                item.bytes.put(crc32c(head), at: 48)
+                bytes.replaceSubrange(0..<48, with: head)
+                bytes.put(crc32c(head), at: 48)
                 return
             }
             let start = starts[(chosen - 1) % starts.count]
-            let length = Int(item.bytes.get(start + 8, UInt32.self))
-            var record = Array(item.bytes[start..<min(start + length, item.bytes.count)])
+            let length = Int(bytes.get(start + 8, UInt32.self))
+            var record = Array(bytes[start..<min(start + length, bytes.count)])
             input.patchOnce(&record)
-            item.bytes.replaceSubrange(start..<start + record.count, with: record)
-            sealRecord(&item.bytes, at: start, lengths: true)
+            bytes.replaceSubrange(start..<start + record.count, with: record)
+            sealRecord(&bytes, at: start, lengths: true)
         default:
             let slot = Int(input.byte() & 1) * Sheet.slotBytes
-            guard item.bytes.count >= slot + Sheet.slotBytes else { return }
-            var header = Array(item.bytes[slot..<slot + Sheet.slotBytes])
+            guard bytes.count >= slot + Sheet.slotBytes else { return }
+            var header = Array(bytes[slot..<slot + Sheet.slotBytes])
             input.patchOnce(&header)
             header.put(crc32c(Array(header[..<8188])), at: 8188)
-            item.bytes.replaceSubrange(slot..<slot + Sheet.slotBytes, with: header)
+            bytes.replaceSubrange(slot..<slot + Sheet.slotBytes, with: header)
         }
     }
 
@@ -284,31 +294,31 @@ extension FuzzTarget {
         name: "store", summary: "a store on a damaged disk", maximumBytes: 1024,
         seeds: {
             var seeds: [[UInt8]] = [[0], [1], [2]]
-            for sample in UInt8(0)..<3 {
-                let files = SampleStore.all[Int(sample)].files
-                for (at, item) in files.enumerated() {
-                    let name = UInt8(at)
-                    seeds.append([sample, name, 0] + FuzzInput.patchBytes(100, [1, 2, 3]))
-                    seeds.append([sample, name, 2] + littleEndian(UInt32(5000)))
-                    switch item.file {
-                    case .superblock, .index:
-                        for offset in [24, 32, 40, 56, 72, 80, 88] {
-                            seeds.append(
-                                [sample, name, 6] + FuzzInput.patchBytes(offset, [UInt8](repeating: 0xff, count: 8)))
+            func forge(_ sample: Int, _ file: Int, _ record: UInt8?, _ offset: Int) -> [UInt8] {
+                [UInt8(sample), UInt8(file), 6] + (record.map { [$0] } ?? [])
+                    + FuzzInput.patchBytes(
+                        offset, [UInt8](repeating: 0xff, count: offset == 24 || offset == 16 ? 8 : 4))
+            }
+            for (number, sample) in SampleStore.all.enumerated() {
+                for (at, file) in sample.files.enumerated() {
+                    seeds.append([UInt8(number), UInt8(at), 0] + FuzzInput.patchBytes(100, [1, 2, 3]))
+                    seeds.append([UInt8(number), UInt8(at), 2] + littleEndian(UInt32(5000)))
+                    switch (file, number) {
+                    case (.superblock, 0), (.index(0), 0):
+                        for offset in [16, 24, 32, 40, 48, 56, 72, 80, 88] {
+                            seeds.append(forge(number, at, nil, offset))
                         }
-                    case .journal:
-                        for record in UInt8(0)..<6 {
-                            for offset in [5, 16, 24, 32, 40, 48, 56, 64, 72] {
-                                seeds.append(
-                                    [sample, name, 6, record]
-                                        + FuzzInput.patchBytes(offset, [0xff, 0xff, 0xff, 0xff]))
+                    case (.journal(0), 1):
+                        for record in UInt8(0)..<5 {
+                            for offset in [5, 16, 24, 32, 48, 52, 56, 64, 72] {
+                                seeds.append(forge(number, at, record, offset))
                             }
                         }
-                    default:
+                    case (.object(ObjectId(VolumeId(1), 0), _), 2):
                         for offset in [12, 28, 32, 40, 48, 176, 304, 5040] {
-                            seeds.append(
-                                [sample, name, 6, 0] + FuzzInput.patchBytes(offset, [0xff, 0xff, 0xff, 0xff]))
+                            seeds.append(forge(number, at, 0, offset))
                         }
+                    default: break
                     }
                 }
             }
@@ -317,11 +327,9 @@ extension FuzzTarget {
     ) { input in
         var input = input
         let sample = SampleStore.all[Int(input.byte()) % SampleStore.all.count]
-        var files = sample.files
-        var damage = StoreDamage()
-        damage.apply(&input, to: &files)
+        let damage = StoreDamage(sample, &input)
         let run = StoreRun(seed: 5)
-        for (file, bytes) in files { run.disk.replace(file, bytes) }
+        damage.write(to: run.disk)
 
         switch run.open() {
         case .failure(let error):
