@@ -94,6 +94,11 @@ extension FuzzTarget {
                 return "a record beyond its bytes or its object"
             }
             let isValid = record.payloadIsValid(memory)
+            if record.type == .fill, isValid, !record.isElsewhere {
+                let actions = Record.headerBytes + Record.actionsOffset(count: record.count)
+                let data = bytes[actions..<actions + record.count].count { $0 == FillAction.data.rawValue }
+                guard data == record.payloadBlocks else { return "a fill without the data that it tells of" }
+            }
             var again = [UInt8](repeating: 0, count: record.length)
             let table = Record.headerBytes..<record.length
             again.replaceSubrange(table, with: bytes[table])
@@ -142,6 +147,10 @@ extension FuzzTarget {
             let count = SegmentHeader.bytes + body.count
             let buffer = Buffer(capacity: (count + blockSize - 1) / blockSize * blockSize)
             header.encode(to: buffer.bytes)
+            guard Sane.isNumber(firsts[at]) else {
+                guard SegmentHeader.decode(buffer.bytes, available: count) == nil else { return "an impossible number" }
+                continue
+            }
             guard let found = SegmentHeader.decode(buffer.bytes, available: count), found.firstLsn == firsts[at],
                 found.sequence == 1, found.store == 7, found.size == 1 << 16
             else { return "a segment's header did not come back" }

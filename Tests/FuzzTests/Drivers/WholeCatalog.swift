@@ -118,6 +118,7 @@ extension FuzzTarget {
         }
 
         let run = CatalogRun(count: 2, files: files)
+        defer { run.machine.killProcess() }
         let opened: SheepError?? = run.call { run.catalog.open($0) }
         guard let opened else { return "the opening does not end" }
         if let error = opened {
@@ -134,6 +135,7 @@ extension FuzzTarget {
         if case .refused(let error) = answer, error.what.isEmpty { return "a refusal without words" }
         // What was answered is there at the next start.
         let next = CatalogRun(count: 2, files: run.files)
+        defer { next.machine.killProcess() }
         let again: SheepError?? = next.call { next.catalog.open($0) }
         guard case .some(.none) = again else { return "it does not open again: \(again as Any)" }
         guard next.catalog.state.names[DirectoryEntryKey(.root, "new.img")] != nil else {

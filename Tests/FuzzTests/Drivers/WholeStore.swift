@@ -329,6 +329,8 @@ extension FuzzTarget {
         let sample = SampleStore.all[Int(input.byte()) % SampleStore.all.count]
         let damage = StoreDamage(sample, &input)
         let run = StoreRun(seed: 5)
+        // What still waits would keep all of it in memory.
+        defer { run.machine.killProcess() }
         damage.write(to: run.disk)
 
         switch run.open() {

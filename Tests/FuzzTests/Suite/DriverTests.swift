@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct FuzzTests {
+@Suite struct DriverTests {
     /// Inputs of a target that were found worth keeping, regressions among them, by name.
     private static func corpus(_ target: FuzzTarget) throws -> [(name: String, bytes: [UInt8])] {
         let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
