@@ -131,6 +131,12 @@ final class StoreRun {
 
     static func tag(_ sequence: UInt64, _ block: Int) -> UInt64 { sequence << 16 | UInt64(block) | 1 << 60 }
 
+    func end() {
+        store.stop()
+        store.endOfBatch()
+        machine.killProcess()
+    }
+
     func until(_ done: () -> Bool) {
         var steps = 0
         store.endOfBatch()
@@ -145,6 +151,7 @@ final class StoreRun {
     }
     func open() -> Result<StoreReport, StoreError> {
         failure = nil
+        store.endOfBatch()
         store = ObjectStore(
             disk: disk, clock: machine, pool: pool, configuration: SampleStore.configuration
         ) { [unowned self] in failure = $0 }
@@ -330,7 +337,7 @@ extension FuzzTarget {
         let damage = StoreDamage(sample, &input)
         let run = StoreRun(seed: 5)
         // What still waits would keep all of it in memory.
-        defer { run.machine.killProcess() }
+        defer { run.end() }
         damage.write(to: run.disk)
 
         switch run.open() {
