@@ -116,7 +116,9 @@ extension MemoryDisk {
 final class StoreRun {
     let machine: VirtualMachine
     let disk: MemoryDisk
-    let pool = BufferPool(limitBytes: 4 << 20)
+    /// A pool keeps its memory for ever, so one serves all.
+    private static let pool = BufferPool(limitBytes: 8 << 20)
+    var pool: BufferPool { StoreRun.pool }
     private(set) var store: ObjectStore
     private(set) var isStuck = false
     private(set) var failure: StoreError?
@@ -125,7 +127,7 @@ final class StoreRun {
         machine = VirtualMachine(seed: seed)
         disk = machine.makeDisk()
         store = ObjectStore(
-            disk: disk, clock: machine, pool: pool, configuration: SampleStore.configuration
+            disk: disk, clock: machine, pool: StoreRun.pool, configuration: SampleStore.configuration
         ) { _ in }
     }
 
@@ -153,7 +155,7 @@ final class StoreRun {
         failure = nil
         store.endOfBatch()
         store = ObjectStore(
-            disk: disk, clock: machine, pool: pool, configuration: SampleStore.configuration
+            disk: disk, clock: machine, pool: StoreRun.pool, configuration: SampleStore.configuration
         ) { [unowned self] in failure = $0 }
         var result: Result<StoreReport, StoreError>?
         store.open { result = $0 }

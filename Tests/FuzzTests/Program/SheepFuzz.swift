@@ -27,13 +27,17 @@ struct SheepFuzz {
             return
         default: break
         }
-        guard words.count > 1, let target = FuzzTarget.named(words[1]) else { return usage() }
+        // When libFuzzer starts itself once more (to merge, to fork), it leaves out what is not its own.
+        let named = words.count > 1 ? FuzzTarget.named(words[1]) : nil
+        let inherited = getenv(variable).flatMap { FuzzTarget.named(String(cString: $0)) }
+        guard let target = named ?? inherited else { return usage() }
         chosen = target
-        // libFuzzer sees the program's name and what follows the target's.
-        var arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: words.count)
-        for (at, word) in ([words[0]] + words[2...]).enumerated() { arguments[at] = strdup(word) }
-        arguments[words.count - 1] = nil
-        var count = Int32(words.count - 1)
+        setenv(variable, target.name, 1)
+        let rest = [words[0]] + words.dropFirst(named == nil ? 1 : 2)
+        var arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: rest.count + 1)
+        for (at, word) in rest.enumerated() { arguments[at] = strdup(word) }
+        arguments[rest.count] = nil
+        var count = Int32(rest.count)
         exit(
             runDriver(&count, &arguments) { bytes, count in
                 let input = Array(UnsafeBufferPointer(start: bytes, count: count))
@@ -41,6 +45,8 @@ struct SheepFuzz {
                 return 0
             })
     }
+
+    private static let variable = "SHEEP_FUZZ_TARGET"
 
     private static func usage() {
         let text = "sheep-fuzz --list | --seeds TARGET DIRECTORY | TARGET [OPTIONS] [CORPUS ...]\n"
