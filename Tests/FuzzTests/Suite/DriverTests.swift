@@ -3,7 +3,8 @@
 import Foundation
 import Testing
 
-@Suite struct DriverTests {
+/// One after the other: drivers share sessions and pools, as the one thread of a daemon does.
+@Suite(.serialized) struct DriverTests {
     /// Inputs of a target that were found worth keeping, regressions among them, by name.
     private static func corpus(_ target: FuzzTarget) throws -> [(name: String, bytes: [UInt8])] {
         let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
