@@ -89,7 +89,7 @@ let package = Package(
         tests("Model"),
         tests("Placement", ["Model"]),
         tests("ObjectStore", ["Model"]),
-        tests("Catalog", ["Model", "Placement", collections]),
+        tests("Catalog", ["Model", "Placement", "TestSupport", collections]),
         tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", "TestSupport", collections]),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),

@@ -280,7 +280,14 @@ extension Gateway {
         guard offset < total else { return completion(nil) }
         progress(offset, total)
         seek(.current(volume.id), offset: offset, data: true) { [self] result in
-            guard case .success(let data) = result, data < total else { return completion(nil) }
+            let data: UInt64
+            switch result {
+            case .success(let position): data = position
+            case .failure(.noPosition): return completion(nil)
+            // Not known to hold everything: the link to the parent must stay.
+            case .failure(let errno): return completion(errno)
+            }
+            guard data < total else { return completion(nil) }
             let base = data / UInt64(objectSize) * UInt64(objectSize)
             flattenChunk(volume, UInt32(base / UInt64(objectSize)), 0) { [self] errno in
                 if let errno { return completion(errno) }

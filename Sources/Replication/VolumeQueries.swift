@@ -29,7 +29,9 @@ extension Gateway {
                     let visible = parent.visibleBytes - UInt64(index) * UInt64(objectSize)
                     if visible < UInt64(objectSize) {
                         let end = Int((visible + UInt64(blockSize) - 1) / UInt64(blockSize))
-                        inherited.remove(BlockRange(first: end, count: blocksPerObject - end))
+                        if end < blocksPerObject {
+                            inherited.remove(BlockRange(first: end, count: blocksPerObject - end))
+                        }
                     }
                     inherited.subtract(held)
                     inherited.formUnion(data)

@@ -2,6 +2,7 @@
 // cannot be sure of that is refused.
 import Model
 import OrderedCollections
+import TestSupport
 import Testing
 
 @testable import Catalog

@@ -1,6 +1,7 @@
 // Random commands against what must always hold, and all formats against their own output and against damage.
 import Model
 import OrderedCollections
+import TestSupport
 import Testing
 
 @testable import Catalog
@@ -16,7 +17,7 @@ struct Commands {
     mutating func name() -> String { ["a", "b.img", "c", "d", ".snap", "e@x"][random.below(6)] }
     mutating func tag() -> String { ["t", "u", "v", "!"][random.below(4)] }
     mutating func term(_ state: CatalogState, _ id: VolumeId) -> Term {
-        random.chance(90) ? state.volumes[id]?.term ?? .none : Term(UInt32(random.below(5)))
+        random.chance(percent: 90) ? state.volumes[id]?.term ?? .none : Term(UInt32(random.below(5)))
     }
     mutating func store() -> StoreId { StoreId(UInt64(1 + random.below(4))) }
 
@@ -30,17 +31,17 @@ struct Commands {
                 attributes: attributes)
         case 3: return .createDirectory(parent: directory(), name: name(), attributes: attributes)
         case 4: return .removeDirectory(directory())
-        case 5: return .removeVolume(volume, recursive: random.chance(50))
+        case 5: return .removeVolume(volume, recursive: random.chance(percent: 50))
         case 6...7:
-            return .renameVolume(volume, directory: directory(), name: name(), replacing: random.chance(50))
+            return .renameVolume(volume, directory: directory(), name: name(), replacing: random.chance(percent: 50))
         case 8: return .renameDirectory(directory(), parent: directory(), name: name())
-        case 9: return .renameSnapshot(volume: volume, from: tag(), to: tag(), replacing: random.chance(50))
+        case 9: return .renameSnapshot(volume: volume, from: tag(), to: tag(), replacing: random.chance(percent: 50))
         case 10: return .setSnapshotAttributes(volume: volume, tag: tag(), attributes)
         case 11: return .resize(volume, size: UInt64(random.below(100)))
         case 12: return .trimmed(volume)
         case 13...14:
             let request = SnapshotRequest(
-                volume: volume, term: term(state, volume), replaceExisting: random.chance(50))
+                volume: volume, term: term(state, volume), replaceExisting: random.chance(percent: 50))
             return .snapshot(members: [request], tag: tag(), group: nil, wallClock: 1)
         case 15:
             let group = directory()
@@ -72,12 +73,15 @@ struct Commands {
         case 29: return .storeDown(store(), reason: "r", wallClock: 5)
         case 30: return .storeOut(store(), reason: "r", wallClock: 6)
         case 31: return .replaceStore(store(), by: description(UInt64(1 + random.below(6))))
-        case 32: return random.chance(50) ? .removeStore(store()) : .setWeight(store(), UInt64(random.below(3)) << 40)
+        case 32:
+            return random.chance(percent: 50)
+                ? .removeStore(store()) : .setWeight(store(), UInt64(random.below(3)) << 40)
         case 33:
             let store = store()
             return .inSync(store, state.map.targetRanges(of: store), epoch: state.map.epoch)
         case 34: return .dropOldRing(epoch: state.map.epoch)
-        default: return random.chance(50) ? .acceptLoss([store()]) : .allowMoveReplacement(epoch: state.map.epoch)
+        default:
+            return random.chance(percent: 50) ? .acceptLoss([store()]) : .allowMoveReplacement(epoch: state.map.epoch)
         }
     }
 }
@@ -157,7 +161,7 @@ struct PropertyTests {
         var refused = 0
         for _ in 0..<1000 {
             var bytes = image
-            if random.chance(20) {
+            if random.chance(percent: 20) {
                 bytes.removeLast(random.below(bytes.count) + 1)
             } else {
                 bytes[random.below(bytes.count)] = UInt8(random.below(256))

@@ -2,6 +2,7 @@
 # it, and every read compared. An operation is a line of numbers that is resolved against the model when it runs, so a
 # failing list can be replayed, and shrunk by leaving operations out.
 # It must never let an operation that failed go by: every error that the model does not expect is a difference.
+import errno
 import json
 import mmap
 import os
@@ -23,7 +24,7 @@ WEIGHTS = {
     "punch": 6, "zero": 4,
     "copy": 5, "mmap_write": 5, "mmap_read": 4, "sync": 4, "reopen": 2, "holes": 2,
     "snapshot": 2, "read_snapshot": 4, "clone": 1, "rollback": 1, "delete_snapshot": 2, "delete_volume": 1,
-    "compare": 1, "kill": 1,
+    "flatten": 1, "resize": 1, "compare": 1, "kill": 1,
 }
 
 
@@ -60,8 +61,25 @@ class PlainTarget:
     def delete_volume(self, volume):
         self.path(volume).unlink()
 
+    def flatten(self, volume):
+        """The volume holds all its blocks itself; it may be no clone."""
+
+    def resize(self, volume, size):
+        """As the administrator does, beside whoever has it open."""
+        os.truncate(self.path(volume), size)
+
     def kill(self, delay_seconds: float):
         pass
+
+    # Of a cluster only.
+    def fault(self, number): pass
+    def heal(self): pass
+    def add_store(self): pass
+    def remove_store(self, number): pass
+    def scrub(self): pass
+    def check(self, volume): pass
+    def copies(self, volume, number): pass
+    def restart(self): pass
 
     def settle(self):
         """Waits until what `kill` began has ended."""
@@ -150,6 +168,18 @@ class ClusterTarget(PlainTarget):
                     raise
                 time.sleep(0.02)
 
+    def flatten(self, volume):
+        try:
+            os.getxattr(self.path(volume), "user.sheep.parent")
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return
+        self.dog("vdi", "flatten", f"{self.inside}{volume}.img")
+
+    def resize(self, volume, size):
+        self.dog("vdi", "resize", f"{self.inside}{volume}.img", str(size))
+
     def delete_snapshot(self, volume, tag):
         self.snapshot_path(volume, tag).unlink()
 
@@ -168,6 +198,93 @@ class ClusterTarget(PlainTarget):
             path.unlink()
         for path in sorted(self.directory.glob("v*.img"), reverse=True):
             path.unlink()
+
+
+class FailingClusterTarget(ClusterTarget):
+    """The same while the cluster changes under it: one store at a time fails and is replaced, others come and go, copies
+    are scrubbed and checked, volumes get another number of copies."""
+    WEIGHTS = {**WEIGHTS, "kill": 0.3, "fault": 0.4, "heal": 0.6, "add_store": 0.2, "remove_store": 0.2, "scrub": 0.3,
+               "check": 0.5, "copies": 0.3, "restart": 0.2}
+
+    def __init__(self, cluster, spare: Path, directory: str = ""):
+        super().__init__(cluster, directory)
+        self.spare, self.bad = spare, None
+        self.made = len(cluster.stores)
+
+    def status(self) -> dict:
+        answer = self.dog("status")
+        return answer.get("status", answer)
+
+    def _is_healthy(self) -> bool:
+        status = self.status()
+        return not self.bad and status["health"] == "healthy" and status["recovery"]["phase"] == "idle"
+
+    def _new_store(self) -> Path:
+        self.made += 1
+        return self.spare / f"store{self.made}"
+
+    def fault(self, number):
+        # Bounded: the next one only when every copy is complete again.
+        if self._is_healthy():
+            self.bad = self.cluster.stores[number % len(self.cluster.stores)]
+            kind = ["eio-read", "eio-write", "eio-sync"][number // 8 % 3]
+            self.cluster.faults.write_text(f"{kind} {self.bad}\n")
+
+    def heal(self):
+        if not self.bad:
+            return
+        self.settle()
+        self.cluster.faults.write_text("")
+        # The daemon looks at the file each second.
+        time.sleep(1.2)
+        state = {store["path"]: store["state"] for store in self.status()["stores"]}[str(self.bad)]
+        if state != "up":
+            new = self._new_store()
+            self.dog("store", "replace", self.bad, new)
+            self.cluster.stores = [new if store == self.bad else store for store in self.cluster.stores]
+        self.bad = None
+
+    def add_store(self):
+        if len(self.cluster.stores) < 5 and self._is_healthy():
+            new = self._new_store()
+            self.dog("store", "add", new)
+            self.cluster.stores.append(new)
+
+    def remove_store(self, number):
+        if len(self.cluster.stores) > 3 and self._is_healthy():
+            gone = self.cluster.stores[number % len(self.cluster.stores)]
+            self.dog("store", "remove", gone)
+            # While it is being emptied it is still needed.
+            deadline = time.monotonic() + 60
+            while any(store["path"] == str(gone) for store in self.status()["stores"]):
+                if time.monotonic() > deadline:
+                    raise Difference(f"store {gone} is not gone 60 s after it was removed")
+                time.sleep(0.1)
+            self.cluster.stores.remove(gone)
+
+    def scrub(self):
+        try:
+            self.dog("scrub", "start", "--deep")
+        except self.cluster.DogError as error:
+            # One is running.
+            if error.status != 5:
+                raise
+
+    def check(self, volume):
+        # While something is made anew, copies are missing.
+        wanted = self._is_healthy()
+        answer = self.dog("vdi", "check", f"{self.inside}{volume}.img", check=False)
+        report = answer.get("check", answer)
+        if report["copiesDifferent"] or report["blocksBad"] or wanted and report["copiesMissing"] and self._is_healthy():
+            raise Difference(f"dog vdi check {volume}: {report}")
+
+    def copies(self, volume, number):
+        os.setxattr(self.path(volume), "user.sheep.copies", str(2 + number % 2).encode())
+
+    def restart(self):
+        """As a service manager does on an upgrade, with files open."""
+        self.settle()
+        self.cluster.stop_and_start()
 
 
 def generate(seed: int, count: int, kills: bool = True, weights=None) -> list:
@@ -190,6 +307,7 @@ class Runner:
         # (volume, whether with O_DIRECT) -> descriptor
         self.handles = {}
         self.counter = 0
+        self.with_clones = set()
         self.buffer = mmap.mmap(-1, 4 << 20)
 
     # Handles
@@ -470,6 +588,7 @@ class Runner:
             return
         new = f"v{self.counter}"
         self.target.clone(*snapshot, new, way)
+        self.with_clones.add(snapshot[0])
         self.new_volume(new, bytearray(self.snapshots[snapshot]))
 
     def do_rollback(self, n, *_):
@@ -507,11 +626,52 @@ class Runner:
                     raise
                 time.sleep(0.01)
 
+    def do_flatten(self, v, *_):
+        volume = self.volume(v)
+        # One with snapshots is refused; also with removed ones that clones keep.
+        if not any(s[0] == volume for s in self.snapshots) and volume not in self.with_clones:
+            self.target.flatten(volume)
+
+    def do_resize(self, v, a, *_):
+        volume = self.volume(v)
+        model = self.models[volume]
+        size = min(MAXIMUM_SIZE, len(model) + a % (2 * OBJECT)) // SECTOR * SECTOR
+        if size > len(model):
+            self.target.resize(volume, size)
+            # Whoever goes by the new size has asked for it; the kernel keeps the old one for copy_file_range till then.
+            if os.stat(self.target.path(volume)).st_size != size:
+                raise Difference(f"{volume}: resized to {size}, but it has {os.stat(self.target.path(volume)).st_size}")
+            model.extend(bytes(size - len(model)))
+
     def do_compare(self, *_):
         self.compare_all()
 
     def do_kill(self, delay, *_):
         self.target.kill(delay % 50 / 1000)
+
+    def do_fault(self, number, *_):
+        self.target.fault(number)
+
+    def do_heal(self, *_):
+        self.target.heal()
+
+    def do_add_store(self, *_):
+        self.target.add_store()
+
+    def do_remove_store(self, number, *_):
+        self.target.remove_store(number)
+
+    def do_scrub(self, *_):
+        self.target.scrub()
+
+    def do_check(self, v, *_):
+        self.target.check(self.volume(v))
+
+    def do_copies(self, v, number, *_):
+        self.target.copies(self.volume(v), number)
+
+    def do_restart(self, *_):
+        self.target.restart()
 
     def close(self):
         self.target.settle()
@@ -566,9 +726,10 @@ def shrink(make_target, operations, seconds: float = 60) -> list:
     return operations
 
 
-def test_target(make_target, seed: int, seconds: float, kills: bool, save: Path, shrink_seconds: float = 60) -> int:
+def test_target(make_target, seed: int, seconds: float, kills: bool, save: Path, shrink_seconds: float = 60,
+                weights=None) -> int:
     """Runs for `seconds`; on a difference writes the operations, shrunk, to `save`, and fails with the seed."""
-    operations = generate(seed, max(1000, int(seconds * 3000)), kills)
+    operations = generate(seed, max(1000, int(seconds * 3000)), kills, weights)
     try:
         return execute(make_target(), operations, seconds)
     except Difference as difference:

@@ -3,10 +3,15 @@
 # cannot start it. So this small process is started first, and has none.
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+
+from system import abort_mount
+
+CRASHES = {-signal.SIGILL, -signal.SIGTRAP, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE}
 
 
 class LaunchedProcess:
@@ -45,15 +50,18 @@ class Launcher:
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
 
-    def start(self, command: list, environment: dict, log) -> LaunchedProcess:
-        return LaunchedProcess(self, self.ask(command=command, environment=environment, log=str(log)))
+    def start(self, command: list, environment: dict, log, mount) -> LaunchedProcess:
+        """When the daemon crashes by itself, its `mount` ends too, so that the test fails instead of waiting."""
+        return LaunchedProcess(
+            self, self.ask(command=command, environment=environment, log=str(log), mount=str(mount)))
 
-    def restart_later(self, process: LaunchedProcess, delay_seconds: float, command: list, environment: dict, log):
+    def restart_later(self, process: LaunchedProcess, delay_seconds: float, command: list, environment: dict, log,
+                      mount):
         """Kills `process` after a delay and starts its successor, whatever the caller waits for meanwhile: a fault in
         a mapped file of the mount stops all threads of an interpreter. Returns a function that waits for the end and
         gives the new process."""
         number = self.ask(restart=process.pid, delay=delay_seconds, command=command, environment=environment,
-                          log=str(log))
+                          log=str(log), mount=str(mount))
 
         def join() -> LaunchedProcess:
             return LaunchedProcess(self, self.ask(join=number))
@@ -71,6 +79,11 @@ def start(children: dict, question: dict) -> int:
         child = subprocess.Popen(question["command"], env=question["environment"], stdin=subprocess.DEVNULL,
                                  stdout=log, stderr=log, start_new_session=True)
     children[child.pid] = child
+
+    def watch():
+        if child.wait() in CRASHES:
+            abort_mount(question["mount"])
+    threading.Thread(target=watch, daemon=True).start()
     return child.pid
 
 

@@ -18,3 +18,17 @@ def test_random_operations_with_kills_show_no_difference(new_cluster, directory)
     assert done > 10 * seconds
     cluster.quiesce()
     storereader.compare(cluster.stores)
+
+
+def test_random_operations_while_stores_fail_and_change_show_no_difference(new_cluster, directory):
+    cluster = new_cluster()
+    seed = int(os.environ.get("SHEEP_TEST_SEED", time.time()))
+    saved = directory.parent / f"sheep-fsx-stores-{seed}.json"
+    # Clusters that were used up by a difference cannot show it again: nothing is shrunk.
+    target = fsx.FailingClusterTarget(cluster, directory)
+    done = fsx.test_target(
+        lambda: target, seed, length(240.0, 1200.0), True, saved, 0, fsx.FailingClusterTarget.WEIGHTS)
+    print(f"seed {seed}: {done} operations")
+    target.heal()
+    cluster.quiesce()
+    storereader.compare(cluster.stores)

@@ -1,6 +1,0 @@
-// Settings of a test run, from the environment.
-import Glibc
-
-enum Environment {
-    static func value(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-}

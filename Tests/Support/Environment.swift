@@ -1,0 +1,6 @@
+// Settings of a test run, from the environment.
+import Glibc
+
+package enum Environment {
+    package static func value(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+}
