@@ -21,6 +21,19 @@ let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let collections: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 
+// The fuzzers: the same drivers as FuzzTests, as a program around libFuzzer (contrib/fuzz). Never both at once.
+let fuzzDependencies: [Target.Dependency] = [
+    "Model", "Placement", "ObjectStore", "Catalog", "Replication", "Runtime", "Fuse", "Filesystem", "Admin",
+    "TestSupport", logging, collections,
+]
+let fuzzing: Target =
+    Context.environment["SHEEP_FUZZ"] != nil
+    ? .executableTarget(
+        name: "sheep-fuzz", dependencies: fuzzDependencies, path: "Tests/FuzzTests", exclude: ["Corpus", "Suite"],
+        swiftSettings: settings)
+    : .testTarget(
+        name: "FuzzTests", dependencies: fuzzDependencies, exclude: ["Corpus", "Program"], swiftSettings: settings)
+
 let package = Package(
     name: "sheepfold",
     products: [
@@ -82,5 +95,6 @@ let package = Package(
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),
         tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
+        fuzzing,
     ]
 )

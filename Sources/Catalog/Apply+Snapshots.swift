@@ -22,7 +22,7 @@ extension CatalogState {
                 if !member.replaceExisting { throw .exists(Names.compose(volume: volume.name, tag: tag)) }
                 if existing.cloneCount > 0 { throw .hasClones(volume, existing) }
             }
-            if volume.generation.rawValue == .max { throw .exhausted("generation") }
+            if volume.generation.rawValue >= VolumeRecord.maximumGeneration { throw .exhausted("generation") }
         }
         if let group {
             let directory = try requireDirectory(group)
@@ -177,7 +177,7 @@ extension CatalogState {
     ) throws(SheepError) -> CommandAnswer {
         var volume = try requireVolume(id, term: term)
         let snapshot = try requireSnapshot(volume, tag)
-        if volume.generation.rawValue == .max { throw .exhausted("generation") }
+        if volume.generation.rawValue >= VolumeRecord.maximumGeneration { throw .exhausted("generation") }
         // The snapshot closed an earlier generation, so there is at least one to hide.
         volume.hidden = snapshot.hidden + [snapshot.generation.next...volume.generation]
         volume.generation = volume.generation.next
@@ -214,7 +214,7 @@ extension CatalogState {
     ) throws(SheepError) -> CommandAnswer {
         let volume = try requireVolume(source, term: term)
         try requireFree(directory, volumeName: name)
-        if volume.generation.rawValue == .max { throw .exhausted("generation") }
+        if volume.generation.rawValue >= VolumeRecord.maximumGeneration { throw .exhausted("generation") }
         let id = try newVolumeId()
         let generation = closeGeneration(
             source, tag: Names.internalTag(volume.generation), wallClock, isHidden: true, &changes)

@@ -60,7 +60,8 @@ extension CatalogState {
             }
             guard volume.size <= maximumVolumeSize, (1...7).contains(volume.copies),
                 volume.wantedCopies.map({ (volume.copies + 1...7).contains($0) }) ?? true,
-                volume.generation >= .first, isSane(volume.hidden, below: volume.generation),
+                volume.generation >= .first, volume.generation.rawValue <= VolumeRecord.maximumGeneration,
+                isSane(volume.hidden, below: volume.generation),
                 (volume.lease?.term ?? .none) <= volume.term
             else { return "volume" }
             if volume.isHidden, volume.snapshots.isEmpty || !volume.visibleSnapshots.isEmpty {

@@ -101,6 +101,9 @@ package struct FileAttributes: Hashable, Sendable {
 }
 
 package struct VolumeRecord: Hashable, Sendable {
+    /// What the numbers of files on a mount have room for.
+    package static let maximumGeneration: UInt32 = 1 << 28 - 1
+
     package let id: VolumeId
     package var directory: DirectoryId
     package var name: String

@@ -11,7 +11,9 @@ extension ObjectStore {
         _ disk: any Disk, identity: StoreIdentity, configuration: StoreConfiguration = StoreConfiguration(),
         completion: @escaping StoreCompletion
     ) {
-        precondition(configuration.journalSegmentBytes % blockSize == 0 && configuration.journalSegmentBytes >= 65536)
+        precondition(
+            configuration.journalSegmentBytes % blockSize == 0
+                && configuration.journalSegmentBytes >= Superblock.smallestSegmentBytes)
         var steps: [DiskOperation] = []
         for slot in 0..<firstSegments {
             steps.append(.createWritten(.journal(slot), size: UInt64(configuration.journalSegmentBytes)))

@@ -8,8 +8,6 @@ struct IndexImage {
     static let entryBytes = 32
     /// A number beyond this is no checkpoint's.
     static let highestCheckpoint: UInt32 = 1 << 31
-    /// No record and no segment of a journal has a higher number.
-    static let highestPosition: UInt64 = 1 << 63
     static let generationBytes = 24
     /// The largest image that is read: some 60 million copies.
     static let limitBytes = 4 << 30
@@ -40,14 +38,16 @@ struct IndexImage {
             let end = raw.count - 4
             guard get(0, UInt64.self) == magic, get(8, UInt32.self) == storeFormatVersion,
                 get(12, UInt32.self) <= highestCheckpoint, get(16, UInt64.self) == store,
-                get(end, UInt32.self) == crc32c(base, count: end)
+                get(24, UInt64.self) > 0, Sane.isNumber(get(24)), get(32, UInt64.self) > 0, Sane.isNumber(get(32)),
+                get(40, UInt32.self) <= Sane.highestTrust, get(end, UInt32.self) == crc32c(base, count: end)
             else { return nil }
             var image = IndexImage()
             image.checkpoint = get(12)
             image.startLsn = get(24)
             image.nextSequence = get(32)
             image.durableLsn = get(56)
-            guard 1...IndexImage.highestPosition ~= image.startLsn, 1...IndexImage.highestPosition ~= image.nextSequence
+            guard image.startLsn > 0, Sane.isNumber(image.startLsn), image.nextSequence > 0,
+                Sane.isNumber(image.nextSequence)
             else { return nil }
             guard entries else { return image }
             image.index = Index(trustGeneration: get(40))
@@ -65,7 +65,7 @@ struct IndexImage {
                 guard end - at >= entryBytes else { return nil }
                 let object = ObjectId(rawValue: get(at))
                 let generationCount = Int(get(at + 20, UInt32.self))
-                guard let state = CopyState(rawValue: get(at + 24)),
+                guard let state = CopyState(rawValue: get(at + 24)), Sane.isVersion(get(at + 8)),
                     generationCount <= (end - at - entryBytes) / generationBytes
                 else { return nil }
                 // They ascend, in every image that was written.
@@ -78,8 +78,9 @@ struct IndexImage {
                     let item = IndexGeneration(
                         generation: get(at), file: get(at + 4), version: get(at + 8), stamp: get(at + 16),
                         allocated: get(at + 20))
+                    guard item.generation > 0, Sane.isVersion(item.version) else { return nil }
                     if item.stamp == 0 { image.headerless.append(FileKey(object: object, file: item.file)) }
-                    if let last = entry.generations.last, last.generation > item.generation { return nil }
+                    if let last = entry.generations.last, last.generation >= item.generation { return nil }
                     entry.generations.insert(item)
                     at += generationBytes
                 }

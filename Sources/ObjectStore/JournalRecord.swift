@@ -125,25 +125,35 @@ struct Record {
         record.first = Int(get(64, UInt16.self))
         record.count = Int(get(66, UInt16.self))
         record.argument = get(72)
-        guard record.lsn <= IndexImage.highestPosition, record.segment <= IndexImage.highestPosition,
+        guard Sane.isNumber(record.lsn), Sane.isNumber(record.segment),
             record.first + record.count <= blocksPerObject, record.payloadBlocks <= record.count,
+            Sane.isVersion(record.version),
             record.tableBytes == tableBytes(type, first: record.first, count: record.count),
             Int(get(8, UInt32.self)) == record.length, record.length <= available,
             headerBytes + record.tableBytes <= tableAvailable,
             get(88, UInt32.self) == crc32c(bytes + headerBytes, count: record.tableBytes)
         else { return nil }
+        // What has no payload says nothing about any: neither that it follows, nor that it is elsewhere.
+        let hasPayload = type == .write || type == .fill
+        guard hasPayload || record.payloadBlocks == 0 && !record.isElsewhere else { return nil }
         switch type {
         case .write:
             guard record.count > 0, record.payloadBlocks == (record.isElsewhere ? 0 : record.count) else { return nil }
-        case .fill, .discard: guard record.count > 0 else { return nil }
+        case .fill:
+            guard record.count > 0, !record.isElsewhere || record.payloadBlocks == 0 else { return nil }
+        case .discard: guard record.count > 0 else { return nil }
+        case .distrust: guard record.argument <= UInt64(Sane.highestTrust) else { return nil }
         default: break
         }
-        return record
+        switch type {
+        case .write, .fill, .discard, .begin, .renumber: return record.generation > 0 ? record : nil
+        default: return record
+        }
     }
 
-    /// Whether the payload matches the checksums of the table.
+    /// Whether the payload matches the checksums of the table, and is all that the table tells of.
     func payloadIsValid(_ bytes: UnsafeRawPointer) -> Bool {
-        guard payloadBlocks > 0 else { return true }
+        guard type == .write || type == .fill, !isElsewhere else { return true }
         let table = bytes + Record.headerBytes
         var data = table + tableBytes
         var seen = 0
@@ -186,11 +196,11 @@ struct SegmentHeader {
         func get(_ offset: Int) -> UInt64 {
             UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
         }
-        guard available >= SegmentHeader.bytes, get(0) == magic,
+        guard available >= SegmentHeader.bytes, get(0) == magic, Sane.isNumber(get(24)), Sane.isNumber(get(32)),
             UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt32.self)) == storeFormatVersion,
             UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 48, as: UInt32.self)) == crc32c(bytes, count: 48)
         else { return nil }
-        guard get(24) <= IndexImage.highestPosition, get(32) <= IndexImage.highestPosition else { return nil }
+        guard Sane.isNumber(get(24)), Sane.isNumber(get(32)) else { return nil }
         return SegmentHeader(store: get(16), sequence: get(24), firstLsn: get(32), size: get(40))
     }
 }

@@ -186,7 +186,7 @@ extension Opening {
         }
         free += prepared.filter { !short.contains($0) }
         // The superblock is durable before the first segment is begun.
-        let sequence = max(highestSequence + 1, min(store.superblock.openings, 1 << 30) << 32)
+        let sequence = max(highestSequence + 1, min(store.superblock.openings, 1 << 29) << 32)
         store.journal.resume(segments: kept, free: free.sorted(), nextSequence: sequence, nextLsn: scan.end)
         replay(0)
     }

@@ -137,7 +137,9 @@ final class Opening {
             // Perhaps a leftover, perhaps a copy: it must not be taken for zeros.
             let entry = store.index.entry(key.object)
             if entry.generations.position(ofFile: key.file) == nil {
-                entry.generations.insert(IndexGeneration(generation: key.file, file: key.file, stamp: 1))
+                var generation = max(1, key.file)
+                while entry.generations.contains(where: { $0.generation == generation }) { generation += 1 }
+                entry.generations.insert(IndexGeneration(generation: generation, file: key.file, stamp: 1))
             }
             suspects.append(key.object)
             damage.append("object \(key.object): the header of file \(key.file) is damaged")
@@ -151,6 +153,9 @@ final class Opening {
         for key in store.sheets.keys.sorted() where store.sheets[key]!.isDamaged {
             suspects.append(key.object)
             damage.append("object \(key.object): both headers of file \(key.file) are damaged")
+        }
+        if let object = contradiction() {
+            return fail(.damaged("the journal names two files for one generation of object \(object)"))
         }
         let mustDistrust = isRebuilt || isCutOff || !scan.witnesses.isEmpty
         if isRebuilt {
@@ -174,6 +179,20 @@ final class Opening {
         store.superblock.lastBootId = boot
         store.superblock.isClean = false
         writeSuperblock { [self] in go(continues: continues, mustDistrust: mustDistrust) }
+    }
+
+    /// A copy that has a generation twice, of those that the replay changed. (During the replay it may be so: the image
+    /// is already ahead of the records.)
+    private func contradiction() -> ObjectId? {
+        for object in Set(scan.chain.map(\.record.object)).sorted() {
+            guard let generations = store.index[ObjectId(rawValue: object)]?.generations, generations.count > 1 else {
+                continue
+            }
+            for (one, next) in zip(generations, generations.dropFirst()) where one.generation == next.generation {
+                return ObjectId(rawValue: object)
+            }
+        }
+        return nil
     }
 
     /// Also on a full disk, if the journal has a segment to spare.

@@ -167,6 +167,7 @@ final class Sheet {
         guard get(0, UInt64.self) == magic, get(8, UInt32.self) == storeFormatVersion,
             get(16, UInt64.self) == key.object.rawValue, get(24, UInt32.self) == key.file,
             get(5048, UInt64.self) == store, get(28, UInt32.self) <= IndexImage.highestCheckpoint,
+            get(12, UInt32.self) > 0, Sane.isVersion(get(32)), Sane.isVersion(get(5040)),
             get(8188, UInt32.self) == crc32c(bytes, count: 8188)
         else { return nil }
         return SlotFacts(

@@ -4,6 +4,8 @@ import Model
 struct Superblock {
     static let magic: UInt64 = 0x4f54_5350_4545_4853  // "SHEEPSTO"
     static let bytes = 112
+    /// A chunk that is merged must fit into half a segment.
+    static let smallestSegmentBytes = 256 << 10
     var identity: StoreIdentity
     var segmentBytes: UInt64
     var session: StoreSession
@@ -57,8 +59,13 @@ struct Superblock {
             let incarnation = try reader.read(UInt64.self)
             let last = ClusterId(high: try reader.read(), low: try reader.read())
             let openings = try reader.read(UInt64.self)
-            guard segmentBytes % UInt64(blockSize) == 0, segmentBytes >= 65536, segmentBytes <= 1 << 30 else {
+            guard segmentBytes % UInt64(blockSize) == 0, segmentBytes >= UInt64(smallestSegmentBytes),
+                segmentBytes <= 1 << 30
+            else {
                 return .failure(.damaged("the superblock names an impossible journal segment size"))
+            }
+            guard Sane.isNumber(incarnation) else {
+                return .failure(.damaged("the superblock names an impossible session"))
             }
             return .success(
                 Superblock(

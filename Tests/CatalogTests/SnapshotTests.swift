@@ -30,7 +30,7 @@ struct SnapshotTests {
         #expect(m.state.volumes[a]?.snapshots.count == 1)
         _ = m.clone(a, Generation(2), "c")
         #expect(m.refusal(take("t", replace: true)) == .busy)
-        m.state.volumes[a]?.generation = Generation(.max)
+        m.state.volumes[a]?.generation = Generation(VolumeRecord.maximumGeneration)
         #expect(m.refusal(take("z")) == .overflow)
     }
 

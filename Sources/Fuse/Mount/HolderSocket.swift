@@ -109,19 +109,25 @@ final class HolderSocket {
             return control.load(fromByteOffset: 16, as: Int32.self)
         }
         if count == 0 { return nil }
-        var reader = ByteReader(Array(bytes[..<count]))
-        do {
-            let kind = try reader.read(UInt32.self)
-            let keySize = Int(try reader.read(UInt32.self))
-            let total = Int(try reader.read(UInt32.self))
-            let offset = Int(try reader.read(UInt32.self))
-            let key = String(decoding: try reader.readRaw(keySize), as: UTF8.self)
-            let piece = try reader.readRaw(reader.remaining)
-            guard offset + piece.count <= total || total == 0 else { throw DecodeError.truncated }
-            return Message(kind: kind, key: key, total: total, offset: offset, piece: piece, descriptor: received)
-        } catch {
+        guard let message = Message(Array(bytes[..<count]), descriptor: received) else {
             if received >= 0 { Glibc.close(received) }
             throw Errno(EPROTO)
         }
+        return message
+    }
+}
+
+extension HolderSocket.Message {
+    /// One packet's bytes; nil: no message. `descriptor`: what came with it.
+    init?(_ bytes: [UInt8], descriptor: Int32) {
+        var reader = ByteReader(bytes)
+        guard let kind = try? reader.read(UInt32.self), let keySize = try? reader.read(UInt32.self),
+            let total = try? reader.read(UInt32.self), let offset = try? reader.read(UInt32.self),
+            let key = try? reader.readRaw(Int(keySize)), let piece = try? reader.readRaw(reader.remaining),
+            Int(offset) + piece.count <= Int(total) || total == 0
+        else { return nil }
+        self.init(
+            kind: kind, key: String(decoding: key, as: UTF8.self), total: Int(total), offset: Int(offset), piece: piece,
+            descriptor: descriptor)
     }
 }

@@ -119,6 +119,8 @@ package final class FuseSession {
         case .success(let request):
             if header.opcode == .initialize { return negotiate(header, length) }
             guard let handler else { return }
+            // Nobody waits for an answer to what we do not speak either (NOTIFY_REPLY).
+            if case .unknown = request.body, header.opcode?.expectsAnswer == false { return }
             handler.handle(request, reply: FuseReply(session: self, header: header, limit: request.answerLimit))
         }
     }
