@@ -92,9 +92,6 @@ package final class Recovery {
         if let (store, ranges) = nextPass() { return pass(store, ranges) }
         if let id = nextRaise() { return raise(id) }
         removeDeleted { [self] in
-            if let id = notRaised.first {
-                return restAndRetry("all stores that volume \(id) shall have copies on")
-            }
             if let store = skipped.first ?? postponed.first?.store {
                 return restAndRetry("store \(store) or the copies it is made from")
             }
@@ -113,6 +110,9 @@ package final class Recovery {
             return
         }
         removeSurplus { [self] in
+            if let id = notRaised.first {
+                return restAndRetry("all stores that volume \(id) shall have copies on")
+            }
             status.phase = .idle
             status.waitingFor = ""
             rest()
@@ -319,7 +319,8 @@ package final class Recovery {
     private func copiesWanted(_ volume: VolumeState) -> [(ObjectId, StoreId)] {
         volume.indices().flatMap { index in
             let object = ObjectId(volume.id, index)
-            return gateway.targets(volume, object.range).map { (object, $0) }
+            return gateway.targets(volume, object.range).filter { catalog.state.map.store($0)?.status == .up }
+                .map { (object, $0) }
         }
     }
 

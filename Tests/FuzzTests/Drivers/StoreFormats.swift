@@ -31,7 +31,7 @@ private func encodedImage(_ image: IndexImage) -> [UInt8] {
             builder.add(object.rawValue, image.index[object]!)
         }
     }
-    return builder.finish()
+    return builder.finish(durableLsn: image.durableLsn)
 }
 private func sampleImage() -> [UInt8] {
     var image = IndexImage()
