@@ -123,7 +123,8 @@ extension Filesystem {
         attributes.modifyTime = clock.wallClock
         attributes.changeTime = clock.wallClock
         makeClone(
-            view, directory: record.directory, name: temporary, copies: record.targetCopies, attributes, request, step: 0,
+            view, directory: record.directory, name: temporary, copies: record.targetCopies, attributes, request,
+            step: 0,
             reply
         ) { [self] clone in replace(use.id, by: clone, request, copy, reply) }
     }

@@ -19,7 +19,8 @@ extension Gateway {
         for id in volumeOrder {
             guard let volume = volumes[id], volume.phase == .ready else { continue }
             for adoption in adoptions {
-                for index in volume.indices() where adoption.ranges[ObjectId(id, index).range, copies: volume.sureCopies] {
+                for index in volume.indices()
+                where adoption.ranges[ObjectId(id, index).range, copies: volume.sureCopies] {
                     guard volume.exceptions[index]?[adoption.store] != .complete else { continue }
                     forget(volume, index, adoption.store)
                 }

@@ -84,7 +84,8 @@ extension AdminService {
                 } else { names.path(of: origin) }
         }
         return VolumeReport(
-            path: names.path(of: record), id: record.id.description, size: mounts.size(record), copies: record.targetCopies,
+            path: names.path(of: record), id: record.id.description, size: mounts.size(record),
+            copies: record.targetCopies,
             generation: record.generation.rawValue, snapshotCount: record.visibleSnapshots.count,
             parent: parent, openCount: volumes.openCount(record.id), uid: record.attributes.uid,
             gid: record.attributes.gid, mode: String(record.attributes.mode, radix: 8),
