@@ -146,8 +146,8 @@ package final class ObjectStore {
         }
     }
 
-    /// Everything that waits completes with `dead`.
-    func stop() {
+    /// The store is not used any more, for whatever reason: everything that waits completes with `dead`.
+    package func stop() {
         guard !isDead else { return }
         isDead = true
         isOpen = false

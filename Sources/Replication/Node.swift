@@ -182,8 +182,11 @@ package final class Node {
             isHopeless = true
             onHopeless()
         }
+        let objects = stores.first { $0.id == store }?.copy.objects
         detach(store)
         storage.detach(store: store)
+        // The catalog may have failed there first: what this store was asked for would never be answered.
+        objects?.stop()
     }
 
     func detach(_ store: StoreId) {

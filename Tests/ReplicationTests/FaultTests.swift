@@ -161,6 +161,25 @@ import Testing
         for store in world.node.stores { #expect(store.copy.objects.objects(of: volume).isEmpty) }
     }
 
+    /// The catalog fails on a store before anything else does: whoever waits for that store hears of it.
+    @Test func whatAStoreWasAskedForIsAnsweredWhenTheCatalogFailsThere() throws {
+        let world = World(seed: 9)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 100_000)
+        let state = try #require(world.node.gateway.volumes[volume])
+        let store = world.node.gateway.targets(state, ObjectId(volume, 0).range)[0]
+        let channel = try #require(world.node.gateway.channel(store))
+        var answers: [CopyFailure?] = []
+        channel.markSuspect(ObjectId(volume, 0)) { answers.append($0) }
+        channel.flush { answers.append($0) }
+        channel.view(ObjectId(volume, 0), state.path) { result in
+            if case .failure(let failure) = result { answers.append(failure) } else { answers.append(nil) }
+        }
+        world.node.storeFailed(store, "the catalog cannot be kept there")
+        world.run("the answers") { answers.count == 3 }
+        world.expect(volume, 0, 100_000, stamp: 1)
+    }
+
     /// Both headers of the object's file are damaged, and the other copy is away: what is left is left alone.
     @Test func theOnlyCompleteCopyIsNotRemovedWhenItsHeaderIsDamaged() {
         let world = World(seed: 5) { $0.settings.copies = 2 }
