@@ -93,14 +93,19 @@ extension LocalCatalog {
             }
             // Damaged and new stores get the catalog like the others, but had no say.
             let failed = holders.filter { log in !promised.contains { $0.id == log.id } }
-            let known = newest.state.map.stores.map(\.id) + quorum.lists.flatMap { $0 }
             // Before the first volume there is nothing that a blank store could have lost.
             let hasVolumes = newest.state.nextVolumeId > 1
             self.strangers = usable.filter { log in
                 hasVolumes && log.isBlank && newest.state.map.store(log.id) != nil
             }.map(\.id)
-            let takers = usable.filter { log in
-                known.contains(log.id) && !failed.contains { $0.id == log.id } && !self.strangers.contains(log.id)
+            let able = usable.filter { log in
+                !failed.contains { $0.id == log.id } && !self.strangers.contains(log.id)
+            }
+            // Stores that were taken out of the cluster are not counted on any more, if the others suffice.
+            var takers = able.filter { newest.state.map.store($0.id) != nil }
+            if !quorum.allowsGoingOn(with: takers.map(\.id), accepted: accepted) {
+                let known = newest.state.map.stores.map(\.id) + quorum.lists.flatMap { $0 }
+                takers = able.filter { known.contains($0.id) }
             }
             self.install(
                 newest.state, on: takers,

@@ -71,6 +71,8 @@ package final class Node {
     package private(set) var stores: [AttachedStore] = []
     /// Stores that failed in this process, with the reason: excluded once, never attached again.
     package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
+    /// Stores of this node that the map has, or had until its last change.
+    private var inMap: [StoreId] = []
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
     /// No new work is begun.
@@ -194,6 +196,20 @@ package final class Node {
         stores.removeAll { $0.id == store }
     }
 
+    /// Stores that are no part of the cluster any more, because everything was moved off them: their disks may be taken
+    /// away, and the catalog must not count on them.
+    private func letRemovedStoresGo() {
+        let map = catalog.state.map
+        let gone = stores.filter { inMap.contains($0.id) && map.store($0.id) == nil }
+        inMap = stores.map(\.id).filter { map.store($0) != nil }
+        for store in gone {
+            log("store \(store.id) at \(store.path) is not part of the cluster any more; its directory can be taken away")
+            detach(store.id)
+            storage.detach(store: store.id)
+            store.copy.objects.close { [provider] _ in provider.release(path: store.path) }
+        }
+    }
+
     private func copyLost(_ object: ObjectId, _ store: StoreId) {
         guard let channel = gateway.channel(store), let volume = gateway.volumes[object.volume] else { return }
         let others = gateway.object(volume, object.index).slots
@@ -237,6 +253,7 @@ package final class Node {
             }
         }
         if mapHasChanged {
+            letRemovedStoresGo()
             for store in stores { store.copy.mapChanged() }
             gateway.mapChanged()
             recovery.wake()

@@ -225,11 +225,33 @@ import Testing
             let expected = load(world, volume, "removed") {
                 removed != nil && world.catalog.state.map.store(leaving) == nil
             }
+            // Its disk can be taken away: nobody counts on it, now or after a restart.
+            #expect(!world.node.stores.contains { $0.id == leaving } && world.node.gateway.channel(leaving) == nil)
+            world.pass(milliseconds: 1_000)
+            #expect(!world.catalog.state.catalogStores.contains(leaving))
             check(world, volume, expected)
             world.rest()
             world.expectCopiesAreIdentical()
             for i in 1..<16 { world.expect(volume, i * 4 * mebibyte + 40_960, 20_000, stamp: 5) }
         }
+    }
+
+    /// The process dies before the catalog is told that the removed store does not hold it any more.
+    @Test func aRemovedStoreIsNotCountedOnAfterAKill() {
+        let world = World(seed: 3, stores: 4)
+        let volume = world.volume("v", size: 16 * mebibyte)
+        world.write(volume, 0, stamp: 5, 70_000)
+        let leaving = world.storeIds[2]
+        world.node.removeStore(leaving, force: false) { _ in }
+        world.run("removed") { world.catalog.state.map.store(leaving) == nil }
+        world.kill()
+        #expect(world.start() == nil)
+        #expect(!world.catalog.state.catalogStores.contains(leaving))
+        world.expect(volume, 0, 70_000, stamp: 5)
+        world.shutDown()
+        // Three are left, so one of them may be missing.
+        #expect(world.start(without: [leaving, world.storeIds[0]]) == nil)
+        world.expect(volume, 0, 70_000, stamp: 5)
     }
 
     @Test func aChangedWeightMovesDataAndRemovesTheSurplusAfterwards() {
