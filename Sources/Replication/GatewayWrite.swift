@@ -179,6 +179,10 @@ extension Gateway {
             ObjectSummary(version: version, isUniform: object.isPrepared), forKey: object.id.index) == nil
         {
             volume.sortedIndices = nil
+            // Nobody had anything of it: who gets its first write has all of it, also outside S.
+            for slot in object.slots where slot.status == .complete && !slot.isMember {
+                setStatus(volume, object.id.index, slot.channel.store, .complete)
+            }
         }
         let operation = WriteOperation(object: object, request: request, completion: completion)
         object.inFlight.append(operation)

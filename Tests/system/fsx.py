@@ -639,6 +639,9 @@ class Runner:
         if size > len(model):
             self.target.resize(volume, size)
             # Whoever goes by the new size has asked for it; the kernel keeps the old one for copy_file_range till then.
+            for direct in [False, True]:
+                if (volume, direct) in self.handles:
+                    os.fstat(self.handles[volume, direct])
             if os.stat(self.target.path(volume)).st_size != size:
                 raise Difference(f"{volume}: resized to {size}, but it has {os.stat(self.target.path(volume)).st_size}")
             model.extend(bytes(size - len(model)))
