@@ -217,6 +217,7 @@ package final class Gateway {
         defer { wakeWaiters() }
         for id in volumeOrder {
             guard let volume = volumes[id], volume.phase == .ready else { continue }
+            forgetFormerTargets(volume)
             mapSettled(volume)
             fenceMissing(volume)
         }
@@ -239,6 +240,16 @@ package final class Gateway {
         for action in waiting { action() }
     }
 
+    /// A store that is no target of an object any more gets none of its writes, and its copy goes: what was known of it
+    /// must not be believed when it becomes a target again.
+    private func forgetFormerTargets(_ volume: VolumeState) {
+        for index in volume.exceptions.keys.sorted() {
+            let targets = targets(volume, ObjectId(volume.id, index).range)
+            let known = volume.exceptions[index]!.filter { targets.contains($0.key) }
+            volume.exceptions[index] = known.isEmpty ? nil : known
+        }
+    }
+
     func mapSettled(_ volume: VolumeState) {
         for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) {
             refreshSlots(volume, object)
@@ -252,6 +263,7 @@ package final class Gateway {
         let (copies, sure) = (volume.copies, volume.sureCopies)
         volume.update(from: record)
         guard volume.copies != copies || volume.sureCopies != sure, volume.phase == .ready else { return }
+        forgetFormerTargets(volume)
         // New targets have nothing of what exists: they are begun like copies that fell behind, and writes reach them
         // from then on.
         for index in volume.copies == copies ? [] : volume.indices() {

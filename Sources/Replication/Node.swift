@@ -203,7 +203,9 @@ package final class Node {
         let gone = stores.filter { inMap.contains($0.id) && map.store($0.id) == nil }
         inMap = stores.map(\.id).filter { map.store($0) != nil }
         for store in gone {
-            log("store \(store.id) at \(store.path) is not part of the cluster any more; its directory can be taken away")
+            log(
+                "store \(store.id) at \(store.path) is not part of the cluster any more; its directory can be taken away"
+            )
             detach(store.id)
             storage.detach(store: store.id)
             store.copy.objects.close { [provider] _ in provider.release(path: store.path) }

@@ -463,6 +463,28 @@ import Testing
         }
     }
 
+    /// A store has a copy, is no target of it any more, loses it, and becomes a target again: it is not believed.
+    @Test func aStoreThatBecomesATargetAgainIsNotTakenForComplete() {
+        for seed in 1...3 {
+            let world = World(seed: UInt64(seed), stores: 5)
+            let volume = world.volume("v", size: 64 * mebibyte)
+            for i in 0..<16 { world.write(volume, i * 4 * mebibyte, stamp: UInt8(i + 1), 70_000) }
+            var leaving = world.storeIds[0]
+            for copies in [2, 3, 1, 2] {
+                #expect(world.propose(.setVolumeCopies(volume, copies: copies)) == .done)
+                world.rest()
+                if copies == 2, world.node.stores.count > 3 {
+                    world.node.removeStore(leaving, force: false) { _ in }
+                    world.run("removed") { world.catalog.state.map.store(leaving) == nil }
+                    leaving = world.storeIds[1]
+                    world.rest()
+                }
+                for i in 0..<16 { world.expect(volume, i * 4 * mebibyte, 70_000, stamp: UInt8(i + 1)) }
+                world.expectAllWell()
+            }
+        }
+    }
+
     /// The store that was away has data where the others have discarded, and merged generations since: only what differs
     /// moves.
     @Test func aStoreThatMissedDiscardsAndMergesGetsOnlyWhatDiffers() {

@@ -275,7 +275,8 @@ class FailingClusterTarget(ClusterTarget):
         wanted = self._is_healthy()
         answer = self.dog("vdi", "check", f"{self.inside}{volume}.img", check=False)
         report = answer.get("check", answer)
-        if report["copiesDifferent"] or report["blocksBad"] or wanted and report["copiesMissing"] and self._is_healthy():
+        bad = report["blocksBad"] and not self.bad
+        if report["copiesDifferent"] or bad or wanted and report["copiesMissing"] and self._is_healthy():
             raise Difference(f"dog vdi check {volume}: {report}")
 
     def copies(self, volume, number):
