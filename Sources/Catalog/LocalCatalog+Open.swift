@@ -101,8 +101,8 @@ extension LocalCatalog {
             let able = usable.filter { log in
                 !failed.contains { $0.id == log.id } && !self.strangers.contains(log.id)
             }
-            // Stores that were taken out of the cluster are not counted on any more, if the others suffice.
-            var takers = able.filter { newest.state.map.store($0.id) != nil }
+            // Stores that were given up or taken out of the cluster are not counted on any more, if the others suffice.
+            var takers = able.filter { log in newest.state.map.store(log.id).map { $0.status != .out } ?? false }
             if !quorum.allowsGoingOn(with: takers.map(\.id), accepted: accepted) {
                 let known = newest.state.map.stores.map(\.id) + quorum.lists.flatMap { $0 }
                 takers = able.filter { known.contains($0.id) }

@@ -71,7 +71,7 @@ package final class Node {
     package private(set) var stores: [AttachedStore] = []
     /// Stores that failed in this process, with the reason: excluded once, never attached again.
     package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
-    /// Stores of this node that the map has, or had until its last change.
+    /// Stores that the map had before its last change.
     private var inMap: [StoreId] = []
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
@@ -139,6 +139,7 @@ package final class Node {
             detach(store)
         }
         let records = catalog.state.map.stores
+        inMap = records.map(\.id)
         var commands: [CatalogCommand] = []
         for record in records where record.node == id {
             if let store = stores.first(where: { $0.id == record.id }) {
@@ -200,14 +201,18 @@ package final class Node {
     /// away, and the catalog must not count on them.
     private func letRemovedStoresGo() {
         let map = catalog.state.map
-        let gone = stores.filter { inMap.contains($0.id) && map.store($0.id) == nil }
-        inMap = stores.map(\.id).filter { map.store($0) != nil }
+        let left = inMap.filter { map.store($0) == nil }
+        inMap = map.stores.map(\.id)
+        // Also those that were given up before, and are not open here.
+        for id in catalog.state.catalogStores where left.contains(id) || map.store(id)?.status == .out {
+            storage.detach(store: id)
+        }
+        let gone = stores.filter { left.contains($0.id) }
         for store in gone {
             log(
                 "store \(store.id) at \(store.path) is not part of the cluster any more; its directory can be taken away"
             )
             detach(store.id)
-            storage.detach(store: store.id)
             store.copy.objects.close { [provider] _ in provider.release(path: store.path) }
         }
     }
