@@ -178,6 +178,8 @@ package final class Node {
     package func storeFailed(_ store: StoreId, _ reason: String) {
         guard failed[store] == nil, !isClosing else { return }
         failed[store] = reason
+        // One that was removed may be unplugged.
+        guard catalog.state.map.store(store) != nil else { return drop(store) }
         log("store \(store) failed and leaves the cluster map: \(reason)")
         catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { [self] answer in
             guard case .refused(let error) = answer else { return }
@@ -185,6 +187,10 @@ package final class Node {
             isHopeless = true
             onHopeless()
         }
+        drop(store)
+    }
+
+    private func drop(_ store: StoreId) {
         let objects = stores.first { $0.id == store }?.copy.objects
         detach(store)
         storage.detach(store: store)
@@ -197,23 +203,14 @@ package final class Node {
         stores.removeAll { $0.id == store }
     }
 
-    /// Stores that are no part of the cluster any more, because everything was moved off them: their disks may be taken
-    /// away, and the catalog must not count on them.
+    /// The catalog must not count on stores that are no part of the cluster any more, or were given up: their disks may be
+    /// taken away. (Those that are open stay so until the next start: what is on its way there ends as usual.)
     private func letRemovedStoresGo() {
         let map = catalog.state.map
         let left = inMap.filter { map.store($0) == nil }
         inMap = map.stores.map(\.id)
-        // Also those that were given up before, and are not open here.
         for id in catalog.state.catalogStores where left.contains(id) || map.store(id)?.status == .out {
             storage.detach(store: id)
-        }
-        let gone = stores.filter { left.contains($0.id) }
-        for store in gone {
-            log(
-                "store \(store.id) at \(store.path) is not part of the cluster any more; its directory can be taken away"
-            )
-            detach(store.id)
-            store.copy.objects.close { [provider] _ in provider.release(path: store.path) }
         }
     }
 

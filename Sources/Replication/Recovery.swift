@@ -268,7 +268,9 @@ package final class Recovery {
     // MARK: volumes that shall have more copies
 
     private func nextRaise() -> VolumeId? {
-        catalog.state.volumes.values.first { $0.wantedCopies != nil && !notRaised.contains($0.id) }?.id
+        catalog.state.volumes.values.first {
+            $0.wantedCopies != nil && !$0.isHidden && !notRaised.contains($0.id)
+        }?.id
     }
 
     /// Looks at every object at every target; when all are complete and durable the volume has as many copies.

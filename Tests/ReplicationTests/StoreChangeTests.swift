@@ -226,9 +226,11 @@ import Testing
                 removed != nil && world.catalog.state.map.store(leaving) == nil
             }
             // Its disk can be taken away: nobody counts on it, now or after a restart.
-            #expect(!world.node.stores.contains { $0.id == leaving } && world.node.gateway.channel(leaving) == nil)
             world.pass(milliseconds: 1_000)
             #expect(!world.catalog.state.catalogStores.contains(leaving))
+            world.node.storeFailed(leaving, "it was unplugged")
+            world.pass(milliseconds: 1_000)
+            #expect(!world.node.isHopeless && world.node.gateway.channel(leaving) == nil)
             check(world, volume, expected)
             world.rest()
             world.expectCopiesAreIdentical()
@@ -476,6 +478,7 @@ import Testing
                 if copies == 2, world.node.stores.count > 3 {
                     world.node.removeStore(leaving, force: false) { _ in }
                     world.run("removed") { world.catalog.state.map.store(leaving) == nil }
+                    world.node.storeFailed(leaving, "it was unplugged")
                     leaving = world.storeIds[1]
                     world.rest()
                 }

@@ -76,21 +76,18 @@ extension Agreement {
         guard view.isAligned else { return }
         let index = committedIndex(view)
         if index > knownCommitted, log.position(index)!.view == view.number { knownCommitted = index }
-        handOut(view)
+        handOut()
+        // Also where the state came whole, from behind this view's first entry.
+        if log.position(commit)!.view == view.number { setActive(true) }
+        sendProposals()
     }
-    private func handOut(_ view: View) {
-        let index = knownCommitted
-        guard index > commit else { return }
-        let newlyCommitted = log.entries(after: commit).prefix(Int(index - commit))
-        commit = index
-        var isOpened = false
+    private func handOut() {
+        let newlyCommitted = log.entries(after: commit).prefix(Int(knownCommitted - commit))
+        commit = knownCommitted
         for entry in newlyCommitted {
-            if entry.view == view.number, entry.content == .opening { isOpened = true }
             if entry.origin == me { proposals.removeAll { $0.sequence == entry.sequence } }
             emit(.commit(entry))
         }
-        if isOpened { setActive(true) }
-        sendProposals()
     }
 
     /// The highest index that majorities have durably: up to a change of the voters the list before it decides, from
