@@ -85,8 +85,7 @@ def test_the_cpu_of_first_writes_after_snapshots_is_at_most_half_as_much_again(n
         for number in range(5):
             os.link(volume, cluster.path(f"vol@t{number}.img"))
             after.append(round_(10 + number))
-        # Two rounds are never alike to the millisecond.
-        assert statistics.median(after) <= 1.5 * ordinary + 0.05, (ordinary, after)
+        assert statistics.median(after) <= 1.5 * ordinary, (ordinary, after)
     finally:
         os.close(descriptor)
 
@@ -116,7 +115,7 @@ def test_reading_after_200_snapshots_costs_as_much_as_after_none(new_cluster):
             costs[name] = statistics.median(read_all() for _ in range(5))
         finally:
             os.close(descriptor)
-    assert costs["many"] <= 1.2 * costs["none"] + 0.03, costs
+    assert costs["many"] <= 1.2 * costs["none"], costs
 
 
 # Memory that does not grow with the number of copies: three stores' caches of 1024 headers of 5.3 KiB, 16 MiB of pooled
@@ -163,8 +162,7 @@ def test_a_hundred_thousand_objects(new_cluster, capsys):
     with capsys.disabled():
         print(f"\n{objects} objects: written in {written:.0f} s, start after a crash {seconds:.2f} s "
               f"(CPU {processor:.2f} s), memory {memory >> 20} MiB (empty: {base >> 20}, limit: {limit >> 20})")
-    # Of the clock, 3 s on a machine that does nothing else.
-    assert processor <= 3 and seconds <= 10
+    assert seconds <= 3, (seconds, processor)
     assert memory <= limit
 
 
@@ -193,7 +191,7 @@ def test_an_index_of_a_million_objects(new_cluster, capsys):
     with capsys.disabled():
         print(f"\nan index of {objects} objects: start after a crash {seconds:.2f} s (CPU {processor:.2f} s), "
               f"first read {first:.2f} s, memory {memory >> 20} MiB (empty: {base >> 20}, limit: {limit >> 20})")
-    assert processor <= 3 and seconds <= 10
+    assert seconds <= 3, (seconds, processor)
     assert memory <= limit
     assert cluster.process.poll() is None
 
