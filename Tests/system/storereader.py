@@ -458,17 +458,18 @@ def _difference(number, a, b, generation, problems):
                             f"{store_a.directory} and {store_b.directory}")
 
 
-def compare(directories, copies: int = 3, limit: int = 20) -> dict:
+def compare(directories, copies=3, limit: int = 20) -> dict:
     """Reads the stores and fails unless every object has `copies` complete copies (or one in each store, if there are
-    fewer), alike in version and in every block of every generation. Returns counts. The daemon must be stopped."""
+    fewer), alike in version and in every block of every generation. `copies` is a number, or a dictionary with one for
+    each volume id. Returns counts. The daemon must be stopped."""
     stores = [Store(directory) for directory in directories]
     problems = []
     counts = {"objects": 0, "copies": 0}
     try:
         if len({store.cluster for store in stores}) != 1:
             problems.append("the stores belong to different clusters")
-        wanted = min(copies, len(stores))
         for number in sorted(set().union(*(store.copies for store in stores))):
+            wanted = min(copies if isinstance(copies, int) else copies[number >> 32], len(stores))
             found = [(store, store.copies[number]) for store in stores if number in store.copies]
             complete = [(store, copy) for store, copy in found if _is_complete(store, copy)]
             is_empty = not any(store.held(copy, copy.headers) for store, copy in found)

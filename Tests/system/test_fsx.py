@@ -30,5 +30,6 @@ def test_random_operations_while_stores_fail_and_change_show_no_difference(new_c
         lambda: target, seed, length(240.0, 1200.0), True, saved, 0, fsx.FailingClusterTarget.WEIGHTS)
     print(f"seed {seed}: {done} operations")
     target.heal()
+    wanted = target.wanted_copies()
     cluster.quiesce()
-    storereader.compare(cluster.stores)
+    storereader.compare(cluster.stores, wanted)
