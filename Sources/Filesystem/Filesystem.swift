@@ -33,6 +33,8 @@ package final class Filesystem: FuseHandler {
     let deadlines: AnswerDeadlines?
     private(set) var isStateChanged = false
     private var heldAnswers: [() -> Void] = []
+    /// The keeper has what these wait for.
+    private var keptAnswers: [() -> Void] = []
 
     /// How long the kernel may believe names and attributes; catalog changes are notified earlier.
     static let validMilliseconds: UInt64 = 60_000
@@ -69,6 +71,11 @@ package final class Filesystem: FuseHandler {
         for file in files.all { release(file.number, node: file.node) }
         uses.locks.drop(mount: mountId)
         uses.remove(self)
+        // A change of a size may be among what waits, and another mount may wait for that.
+        keepState = nil
+        keptAnswers += heldAnswers
+        heldAnswers = []
+        answerHeld()
     }
 
     // MARK: Requests
@@ -197,19 +204,21 @@ package final class Filesystem: FuseHandler {
     func answerKept(_ answer: @escaping () -> Void) {
         if isStateChanged { answerWhenKept(answer) } else { answer() }
     }
-    /// Whether the two calls below have something to do.
-    package var isKeepingDue: Bool { isStateChanged || !heldAnswers.isEmpty }
+    /// Whether `keepChanges` has something to do.
+    package var isKeepingDue: Bool { isStateChanged }
     /// To be called for all mounts after each batch of events, before `answerHeld` of any: gives the keeper what changed.
     package func keepChanges() {
         guard isStateChanged else { return }
         isStateChanged = false
         keepState?(exportState())
-    }
-    /// Then: answers what waited for that.
-    package func answerHeld() {
-        guard !heldAnswers.isEmpty else { return }
-        let answers = heldAnswers
+        keptAnswers += heldAnswers
         heldAnswers = []
+    }
+    /// Then: answers what waited for that, and not what has begun to wait since.
+    package func answerHeld() {
+        guard !keptAnswers.isEmpty else { return }
+        let answers = keptAnswers
+        keptAnswers = []
         for answer in answers { answer() }
     }
 }

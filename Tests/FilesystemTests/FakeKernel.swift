@@ -64,8 +64,10 @@ final class FakeKernel {
         }
         world.batchHooks = [
             { [unowned self] in
+                guard filesystem.isKeepingDue else { return }
                 filesystem.keepChanges()
-                filesystem.answerHeld()
+                // As the daemon does: behind what other hooks have brought.
+                world.later { [filesystem] in filesystem.answerHeld() }
             }
         ]
         session.start()
@@ -77,7 +79,7 @@ final class FakeKernel {
     func killAndResume() throws {
         session.close()
         for end in ends { close(end) }
-        world.queue = []
+        world.forgetAll()
         volumes = FakeVolumes(world: world, takingOver: volumes)
         (uses, filesystem, session, ends) = try Self.make(world, volumes, options, pool)
         try filesystem.importState(kept)

@@ -15,8 +15,21 @@ final class World: Clock {
     var wallClock: UInt64 { 1_700_000_000_000_000_000 + nanoseconds }
     /// Called when the queue is empty, as the loop's end of a batch is.
     var batchHooks: [() -> Void] = []
+    private var atEnd: [() -> Void] = []
 
     func later(_ action: @escaping () -> Void) { queue.append(action) }
+    /// What the end of the batch brings, before the other hooks get their turn: the copies' answers.
+    func atEndOfBatch(_ action: @escaping () -> Void) { atEnd.append(action) }
+    private func endBatch() {
+        queue += atEnd
+        atEnd = []
+        for hook in batchHooks { hook() }
+    }
+    /// Nothing that was begun goes on: the process is dead.
+    func forgetAll() {
+        queue = []
+        atEnd = []
+    }
     func after(milliseconds: UInt64, _ action: @escaping () -> Void) {
         timers.append((nanoseconds + milliseconds * 1_000_000, action))
     }
@@ -27,7 +40,7 @@ final class World: Clock {
                 queue = []
                 for action in ready { action() }
             }
-            for hook in batchHooks { hook() }
+            endBatch()
         } while !queue.isEmpty
     }
     /// One action of the queue, or the end of the batch; false: there was nothing to do.
@@ -40,7 +53,7 @@ final class World: Clock {
         }
         guard isBatchOpen else { return false }
         isBatchOpen = false
-        for hook in batchHooks { hook() }
+        endBatch()
         return true
     }
     func advance(milliseconds: UInt64) {
@@ -213,7 +226,7 @@ final class FakeVolumes: VolumeService {
             put(
                 volume, offset,
                 Array(UnsafeRawBufferPointer(start: buffer.bytes + bufferOffset, count: count)))
-            world.later { completion(nil) }
+            world.atEndOfBatch { completion(nil) }
         }
     }
     func flush(_ volume: VolumeId, _ completion: @escaping (Errno?) -> Void) {

@@ -212,6 +212,23 @@ struct TakeoverTests {
         }
     }
 
+    /// A reservation waits for the keeper; the mount goes before the batch ends.
+    @Test func aChangeThatWaitsForTheKeeperOfAMountThatGoesIsMade() throws {
+        let kernel = try FakeKernel()
+        let file = try kernel.create("log.img")
+        for i in 0..<VolumeUse.exactGrowths {
+            _ = try kernel.write(file, UInt64(i) * 100, [UInt8](repeating: 1, count: 100))
+        }
+        kernel.send(.write, node: file.node, drains: false) {
+            FakeKernel.writeBody(file.handle, 400, [UInt8](repeating: 2, count: 100), &$0)
+        }
+        kernel.filesystem.close()
+        kernel.world.drain()
+        // The last close made the size exact.
+        #expect(kernel.volumes.catalog.state.volumes.values.first!.size == 500)
+        #expect(kernel.uses.existing(VolumeId(1)) == nil)
+    }
+
     @Test func aFileWhoseLastCloseWasLostGetsItsTrueSize() throws {
         let kernel = try FakeKernel()
         let file = try kernel.create("log.img")
