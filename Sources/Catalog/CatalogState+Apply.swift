@@ -93,6 +93,7 @@ extension CatalogState {
         case .inSync(let id, let ranges, let epoch): return try inSync(id, ranges, epoch, &changes)
         case .dropOldRing(let epoch): return try dropOldRing(epoch, &changes)
         case .acceptLoss(let ids): return try acceptLoss(ids, &changes)
+        case .adopted(let id, let since): return try adopted(id, since, &changes)
         case .allowMoveReplacement(let epoch): return try allowMoveReplacement(epoch, &changes)
         case .setCatalogStores(let ids): return try setCatalogStores(ids)
         case .changeSettings(let new): return try changeSettings(new, &changes)

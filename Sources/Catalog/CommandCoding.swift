@@ -176,6 +176,10 @@ extension CatalogCommand {
         case .setCatalogStores(let v0):
             w.write(UInt8(37))
             w.write(all: v0) { $0.write($1) }
+        case .adopted(let v0, let since):
+            w.write(UInt8(39))
+            w.write(v0)
+            w.write(since)
         }
     }
 
@@ -239,6 +243,7 @@ extension CatalogCommand {
         case 36: self = .allowMoveReplacement(epoch: try r.epoch())
         case 38: self = .copiesReached(try r.volumeId(), copies: try r.int(), epoch: try r.epoch())
         case 37: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
+        case 39: self = .adopted(try r.storeId(), since: try r.epoch())
         default: throw .badValue("command")
         }
     }

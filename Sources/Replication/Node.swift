@@ -158,6 +158,7 @@ package final class Node {
             watchIdleVolumes()
             completion()
         }
+        gateway.adoptWhatIsDue()
         guard !commands.isEmpty else { return finish() }
         // Who is here first: only then can those that are missing leave S.
         commands.sort { isUp($0) && !isUp($1) }

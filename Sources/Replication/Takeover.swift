@@ -57,7 +57,7 @@ extension Gateway {
     private func fence(
         _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping () -> Void
     ) {
-        if runningAdoptions > 0 {
+        if !runningAdoptions.isEmpty {
             adoptionWaiters.append { [self] in fence(volume, stores, anew: anew, completion) }
             return
         }

@@ -24,7 +24,7 @@ struct Commands {
     mutating func next(_ state: CatalogState) -> CatalogCommand {
         let volume = id()
         let attributes = FileAttributes(uid: 1, gid: 1, mode: 0o444, time: random.next() >> 8)
-        switch random.below(withMap ? 36 : 26) {
+        switch random.below(withMap ? 37 : 26) {
         case 0...2:
             return .createVolume(
                 directory: directory(), name: name(), size: UInt64(random.below(100)), copies: nil,
@@ -80,6 +80,9 @@ struct Commands {
             let store = store()
             return .inSync(store, state.map.targetRanges(of: store), epoch: state.map.epoch)
         case 34: return .dropOldRing(epoch: state.map.epoch)
+        case 35:
+            let store = store()
+            return .adopted(store, since: state.map.store(store)?.adoption?.since ?? state.map.epoch)
         default:
             return random.chance(percent: 50) ? .acceptLoss([store()]) : .allowMoveReplacement(epoch: state.map.epoch)
         }
