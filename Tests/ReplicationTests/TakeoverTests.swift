@@ -172,4 +172,41 @@ import Testing
             world.expect(volume, 0, 8192, stamp: 1)
         }
     }
+
+    ///   store 0    X (never acknowledged)   away                                back: X is older than what was decided
+    ///   others     nothing                  cut off X, by a shrink or rollback  grown again: 0 0
+    @Test(arguments: [false, true])
+    func whatOnlyAnAbsentMemberHasDoesNotComeBackBehindAShrink(_ isRollback: Bool) {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed)) { $0.settings.minCopies = 3 }
+            let volume = world.volume("v", size: 2 * mebibyte)
+            world.write(volume, 0, stamp: 1, 8192)
+            world.snapshot(volume, "small")
+            world.resize(volume, 16 * mebibyte)
+            world.flush(volume)
+            world.pass(milliseconds: 500)
+            for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+            for i in 1...3 { _ = world.askWrite(volume, i * 4 * mebibyte, world.pattern(2, 8192)) }
+            world.pass(milliseconds: 20)
+            killHanging(world)
+            let ahead = world.storeIds[0]
+            #expect(world.start(without: [ahead]) == nil)
+            #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range, copies: 3))
+            // The whole of it may have to wait for the copies that a write needs; that the size has changed does not.
+            if isRollback {
+                world.node.rollback(volume, tag: "small", request: nil) { _ in }
+            } else {
+                world.node.resize(volume, size: UInt64(2 * mebibyte), request: nil) { _ in }
+            }
+            world.run("cut off") { world.catalog.state.volumes[volume]?.size == UInt64(2 * mebibyte) }
+            world.pass(milliseconds: 1_000)
+            world.kill()
+            #expect(world.start() == nil)
+            world.resize(volume, 16 * mebibyte)
+            world.expect(volume, 0, 8192, stamp: 1)
+            for i in 1...3 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: 0) }
+            world.expectAllWell()
+            for i in 1...3 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: 0) }
+        }
+    }
 }
