@@ -47,6 +47,8 @@ package enum CatalogCommand: Hashable, Sendable {
     /// Gives (volume, node, incarnation) the next term. The local driver grants at once.
     case acquireLease(VolumeId, node: NodeId, incarnation: UInt64)
     case releaseLease(VolumeId, term: Term)
+    /// Terms up to this one were given by a catalog that is lost: the next one is higher.
+    case raiseTerm(VolumeId, Term)
     // the map
     case addStore(StoreDescription)
     case storeUp(StoreId, session: StoreSession, wallClock: UInt64)

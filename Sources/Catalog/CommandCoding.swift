@@ -180,6 +180,10 @@ extension CatalogCommand {
             w.write(UInt8(39))
             w.write(v0)
             w.write(since)
+        case .raiseTerm(let v0, let v1):
+            w.write(UInt8(40))
+            w.write(v0)
+            w.write(v1)
         }
     }
 
@@ -244,6 +248,7 @@ extension CatalogCommand {
         case 38: self = .copiesReached(try r.volumeId(), copies: try r.int(), epoch: try r.epoch())
         case 37: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
         case 39: self = .adopted(try r.storeId(), since: try r.epoch())
+        case 40: self = .raiseTerm(try r.volumeId(), try r.term())
         default: throw .badValue("command")
         }
     }

@@ -63,7 +63,9 @@ struct Commands {
         case 22: return .flattened(volume: volume, term: term(state, volume))
         case 23:
             return .acquireLease(volume, node: NodeId(UInt32(1 + random.below(2))), incarnation: random.next())
-        case 24: return .releaseLease(volume, term: term(state, volume))
+        case 24:
+            return random.chance(percent: 50)
+                ? .releaseLease(volume, term: term(state, volume)) : .raiseTerm(volume, Term(UInt32(random.below(9))))
         case 25: return .pruned(volume, store())
         case 26: return .addStore(description(store().rawValue))
         case 27...28:

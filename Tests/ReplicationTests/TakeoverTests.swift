@@ -209,4 +209,66 @@ import Testing
             for i in 1...3 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: 0) }
         }
     }
+
+    ///   store 0    term 1    away                  alone, with its old catalog    term 1 or so
+    ///   others     term 1    terms 2, 3, ... 12    away                           back: what they have outranks it
+    @Test func anOlderCatalogGoesOnAboveTheTermsThatTheStoresHave() {
+        for seed in 1...3 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 8192)
+            world.flush(volume)
+            let ids = world.storeIds
+            world.shutDown()
+            #expect(world.start(without: [ids[0]]) == nil)
+            for stamp in 2...11 {
+                world.write(volume, 0, stamp: UInt8(stamp), 8192)
+                world.flush(volume)
+                world.node.gateway.forgetIdleVolumes(olderThanMilliseconds: 0)
+                world.pass(milliseconds: 100)
+            }
+            let term = world.catalog.state.volumes[volume]!.term
+            #expect(term > Term(9))
+            world.shutDown()
+            for _ in 0..<4 {
+                #expect(world.start(without: Array(ids[1...]), acceptMissing: Array(ids[1...])) == nil)
+                world.shutDown()
+            }
+            #expect(world.start() == nil)
+            world.write(volume, 4096, stamp: 20, 4096)
+            #expect(world.catalog.state.volumes[volume]!.term > term)
+            // Who is believed is what the older catalog says; it stays so.
+            let seen = world.read(volume, 0, 4096)
+            #expect(seen == world.pattern(1, 4096) || seen == world.pattern(11, 4096))
+            world.expectAllWell()
+            world.kill()
+            #expect(world.start() == nil)
+            #expect(world.read(volume, 0, 4096) == seen)
+            world.expect(volume, 4096, 4096, stamp: 20)
+            world.expectAllWell()
+        }
+    }
+
+    /// Where it is too late to raise the term, because the volume is in use without the store, the store goes.
+    @Test func aStoreWithNewerTermsThatJoinsAVolumeInUseIsExcluded() throws {
+        let world = World(seed: 4)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 8192)
+        world.rest()
+        let state = try #require(world.node.gateway.volumes[volume])
+        let ahead = world.storeIds[1]
+        let isFenced: Result<Void, StoreError>? = world.answer("fence") {
+            world.store(ahead)?.fence(volume: volume, term: Term(40), completion: $0)
+        }
+        #expect((try? isFenced?.get()) != nil)
+        state.fenced.removeAll { $0 == ahead }
+        world.node.gateway.fenceMissing(state)
+        world.run("excluded") { world.status(ahead) == .down }
+        world.write(volume, 0, stamp: 2, 8192)
+        world.kill()
+        #expect(world.start() == nil)
+        world.expect(volume, 0, 8192, stamp: 2)
+        #expect(world.catalog.state.volumes[volume]!.term > Term(40))
+        world.expectAllWell()
+    }
 }
