@@ -34,7 +34,17 @@ extension Gateway {
             volume.exceptions = [:]
             volume.objects = [:]
             volume.sortedIndices = nil
-            fence(volume, upChannels()) { [self] in becameReady(volume, nil) }
+            fence(volume, upChannels()) { [self] highest in
+                if highest > volume.term { raise(volume, to: highest) } else { becameReady(volume, nil) }
+            }
+        }
+    }
+
+    /// The stores know of higher terms than the catalog, which is older than them (an administrator has accepted that a
+    /// newer one is missing): no version may be given below what they have.
+    private func raise(_ volume: VolumeState, to term: Term) {
+        catalog.propose(.raiseTerm(volume.id, term), request: nil) { [self] answer in
+            if case .refused(let error) = answer { becameReady(volume, error.errno) } else { acquire(volume) }
         }
     }
 
@@ -53,15 +63,17 @@ extension Gateway {
         for action in waiting { action(errno) }
     }
 
-    /// Fences the stores and learns what they have; calls back when all have answered or failed.
+    /// Fences the stores and learns what they have; calls back when all have answered or failed, with the highest term
+    /// that they know of.
     private func fence(
-        _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping () -> Void
+        _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping (Term) -> Void
     ) {
-        if runningAdoptions > 0 {
+        if !runningAdoptions.isEmpty {
             adoptionWaiters.append { [self] in fence(volume, stores, anew: anew, completion) }
             return
         }
         var answers: [(StoreId, [CopySummary])] = []
+        var highest = volume.term
         let join = Join(max(1, stores.count)) { [self] _ in
             let earlier = anew ? [] : volume.heard
             // Not before what they have is known: a store that counts as fenced is written to.
@@ -70,7 +82,7 @@ extension Gateway {
                 if !volume.heard.contains(store) { volume.heard.append(store) }
             }
             learn(volume, answers.sorted { $0.0 < $1.0 }, earlier: earlier, anew: anew)
-            completion()
+            completion(highest)
         }
         guard !stores.isEmpty else { return join.arrive(nil) }
         let authority = Authority(epoch: catalog.state.map.epoch, term: volume.term)
@@ -78,13 +90,30 @@ extension Gateway {
             channel.fence(volume.id, authority) { [self] result in
                 switch result {
                 case .success(let summaries):
-                    answers.append((channel.store, summaries))
+                    let newest = summaries.reduce(volume.term) { max($0, $1.version.term) }
+                    highest = max(highest, newest)
+                    if newest > volume.term, volume.phase == .ready {
+                        refuseNewer(volume, channel.store)
+                    } else {
+                        answers.append((channel.store, summaries))
+                    }
+                case .failure(.staleTerm(let term)):
+                    highest = max(highest, term)
+                    if volume.phase == .ready { refuseNewer(volume, channel.store) }
                 case .failure(.dead(let reason)): reportFailure(channel.store, reason)
                 case .failure: break
                 }
                 join.arrive(nil)
             }
         }
+    }
+
+    /// A store that joins a volume in use was written under a newer catalog than this one: it would outrank what is
+    /// written now. When the volume is taken anew, with the store, its term is raised first.
+    private func refuseNewer(_ volume: VolumeState, _ store: StoreId) {
+        guard volumes[volume.id] === volume else { return }
+        reportFailure(
+            store, "it has newer terms of a volume in use than the catalog: start sheep again with all stores")
     }
 
     /// Compares what the stores have. Objects whose members of S do not agree are made equal before their first use.
@@ -173,7 +202,7 @@ extension Gateway {
         let map = catalog.state.map
         let missing = channels.filter { map.store($0.store)?.status == .up && !volume.fenced.contains($0.store) }
         guard !missing.isEmpty else { return }
-        fence(volume, missing) { [self] in
+        fence(volume, missing) { [self] _ in
             mapSettled(volume)
             wakeWaiters()
         }
@@ -259,7 +288,7 @@ extension Gateway {
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
         volume.learntEpoch = epoch.rawValue
-        fence(volume, upChannels(), anew: true, completion)
+        fence(volume, upChannels(), anew: true) { _ in completion() }
         return true
     }
 
