@@ -125,13 +125,26 @@ extension Gateway {
         let known = volume.indices()
         var knownPosition = 0
         var positions = [Int](repeating: 0, count: answers.count)
+        // A volume that nothing is known of yet, as after each start: most of its objects, which may be millions, are
+        // alike on all their targets, and that is quickly seen.
+        let isFirst = known.isEmpty && earlier.isEmpty && volume.objects.isEmpty && volume.exceptions.isEmpty
+        var plain = isFirst ? PlainRanges(answers.map(\.0)) : nil
+        if isFirst { volume.summaries.reserveCapacity(answers.map(\.1.count).max() ?? 0) }
         while true {
             var next: UInt32? = knownPosition < known.count ? known[knownPosition] : nil
-            for (i, answer) in answers.enumerated() where positions[i] < answer.1.count {
-                let index = answer.1[positions[i]].object.index
+            for i in answers.indices where positions[i] < answers[i].1.count {
+                let index = answers[i].1[positions[i]].object.index
                 next = min(next ?? index, index)
             }
             guard let index = next else { break }
+            if plain != nil, let version = alike(volume, index, map, answers, positions, &plain!) {
+                volume.summaries[index] = ObjectSummary(version: version, isUniform: true)
+                for i in answers.indices
+                where positions[i] < answers[i].1.count && answers[i].1[positions[i]].object.index == index {
+                    positions[i] += 1
+                }
+                continue
+            }
             let isKnown = knownPosition < known.count && known[knownPosition] == index
             if isKnown { knownPosition += 1 }
             var found: [(StoreId, CopySummary?)] = []
@@ -158,6 +171,33 @@ extension Gateway {
             }
         }
         volume.sortedIndices = nil
+    }
+
+    /// The version of an object of which all targets are members of S and have a sound copy, all of that version.
+    private func alike(
+        _ volume: VolumeState, _ index: UInt32, _ map: ClusterMap, _ answers: [(StoreId, [CopySummary])],
+        _ positions: [Int], _ plain: inout PlainRanges
+    ) -> Version? {
+        let range = ObjectId(volume.id, index).range
+        let targets: [Int]
+        if let known = plain.known[range] {
+            targets = known
+        } else {
+            targets = plain.answerers(of: self.targets(volume, range)) {
+                map.isMember($0, range, copies: volume.sureCopies)
+            }
+            plain.known[range] = targets
+        }
+        var common: Version?
+        for i in targets {
+            guard positions[i] < answers[i].1.count else { return nil }
+            let summary = answers[i].1[positions[i]]
+            guard summary.object.index == index, summary.isSound, common == nil || common == summary.version else {
+                return nil
+            }
+            common = summary.version
+        }
+        return common
     }
 
     private func learn(
@@ -321,4 +361,18 @@ extension Gateway {
 extension CopySummary {
     /// It counts: complete, and not distrusted.
     var isSound: Bool { state == .complete && isVerified }
+}
+
+/// Which of the stores that answered are the targets of a range, where all of them answered and are members of S.
+private struct PlainRanges {
+    private let stores: [StoreId]
+    var known: [RangeIndex: [Int]] = [:]
+
+    init(_ stores: [StoreId]) { self.stores = stores }
+
+    /// Positions of the targets among the stores that answered; none if one is missing, or no member.
+    func answerers(of targets: [StoreId], isMember: (StoreId) -> Bool) -> [Int] {
+        let found = targets.compactMap { stores.firstIndex(of: $0) }
+        return found.count == targets.count && targets.allSatisfy(isMember) ? found : []
+    }
 }
