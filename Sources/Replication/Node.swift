@@ -312,6 +312,7 @@ package final class Node {
             letRemovedStoresGo()
             for store in stores { store.copy.mapChanged() }
             gateway.mapChanged()
+            watchDownStores()
             // Volumes are taken when all stores are there.
             if isStarted { recovery.wake() }
         } else if mustRemoveObjects {
@@ -321,9 +322,13 @@ package final class Node {
     }
     private var mustRemoveObjects = false
 
-    /// Gives up stores that have been down for the down-out-interval.
+    private var isWatchingDownStores = false
+    /// Gives up stores that have been down for the down-out-interval; looks again for as long as one is down.
     private func watchDownStores() {
-        guard !isStopping else { return }
+        guard !isWatchingDownStores, isStarted, !isStopping,
+            catalog.state.map.stores.contains(where: { $0.status == .down })
+        else { return }
+        isWatchingDownStores = true
         let interval = catalog.state.settings.downOutIntervalMilliseconds
         let now = clock.wallClock
         for record in catalog.state.map.stores where record.status == .down {
@@ -336,7 +341,10 @@ package final class Node {
                 if case .refused(let error) = answer { log(error.description) }
             }
         }
-        clock.after(milliseconds: min(1_000, max(100, interval / 10))) { [weak self] in self?.watchDownStores() }
+        clock.after(milliseconds: min(1_000, max(100, interval / 10))) { [weak self] in
+            self?.isWatchingDownStores = false
+            self?.watchDownStores()
+        }
     }
 
     /// A volume that nobody has open for a while forgets what it knows of its objects, and gives up its lease.
