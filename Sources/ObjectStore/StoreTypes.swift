@@ -81,6 +81,9 @@ package enum CopyState: UInt8, Sendable {
     case complete = 0
     case syncing = 1
     case suspect = 2
+    /// It was complete when something of a header could not be read, and has missed nothing since: should all of it be
+    /// readable again, it is what it was (see `reread`).
+    case damaged = 3
 }
 
 /// One generation of a copy, as the index knows it.

@@ -136,9 +136,14 @@ extension Gateway {
         guard let slot = readSlot(object, tried) else {
             // Corrupt everywhere, or no current copy is up.
             let isCorrupt = tried.contains { channel($0) != nil }
-            if isCorrupt || options.errorWhenUnavailable || isLost(volume, object) {
-                return completion(.failure(.inputOutput))
+            if isCorrupt {
+                return reread(volume, object, tried.compactMap { channel($0) }) { [self] isReadable in
+                    guard isReadable else { return completion(.failure(.inputOutput)) }
+                    readCopies(
+                        volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)
+                }
             }
+            if options.errorWhenUnavailable || isLost(volume, object) { return completion(.failure(.inputOutput)) }
             mapWaiters.append { [self] in
                 readCopies(
                     volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)

@@ -126,19 +126,23 @@ extension Gateway {
         guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
-            if !object.slots.contains(where: { $0.isMember && $0.status == .complete }),
-                learnAnew(
-                    volume,
-                    { [self] in
-                        mapSettled(volume)
-                        whenPrepared(volume, index, failed: failed, body)
-                        wakeWaiters()
-                    })
-            {
-                return
+            rereadMembers(volume, object) { [self] isUnreadable in
+                if !object.slots.contains(where: { $0.isMember && $0.status == .complete }),
+                    learnAnew(
+                        volume,
+                        { [self] in
+                            mapSettled(volume)
+                            whenPrepared(volume, index, failed: failed, body)
+                            wakeWaiters()
+                        })
+                {
+                    return
+                }
+                if options.errorWhenUnavailable || isUnreadable || isLost(volume, object) {
+                    return failed(.inputOutput)
+                }
+                mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
             }
-            if options.errorWhenUnavailable || isLost(volume, object) { return failed(.inputOutput) }
-            mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
         }
     }
 
@@ -209,6 +213,7 @@ extension Gateway {
         operation.isParked = false
         operation.completeCopies = 0
         operation.failed.removeAll()
+        operation.damaged.removeAll()
         operation.pending.removeAll(keepingCapacity: true)
         var request = operation.request
         request.authority.epoch = epoch
@@ -240,6 +245,7 @@ extension Gateway {
         case .failure(.behind), .failure(.full):
             setStatus(volume, operation.object.id.index, store, .unverified)
             onCopyBehind(operation.object.id, store)
+        case .failure(.damaged): operation.damaged.append(store)
         case .failure(.dead(let reason)):
             operation.failed.append(store)
             reportFailure(store, reason)
@@ -254,6 +260,7 @@ extension Gateway {
     /// All targets have answered: acknowledge, or wait for the map to change.
     private func settle(_ volume: VolumeState, _ operation: WriteOperation) {
         guard operation.completion != nil else { return }
+        if !operation.damaged.isEmpty { return settleDamaged(volume, operation) }
         let stillUp =
             !operation.failed.isEmpty
             && operation.failed.contains { catalog.state.map.store($0)?.status == .up }
@@ -265,6 +272,29 @@ extension Gateway {
         for granted in operation.object.locks.yield(operation.request.blocks) { granted() }
         if !stillUp, options.errorWhenUnavailable { return finish(volume, operation, .inputOutput) }
         settled(operation.object)
+    }
+
+    /// Copies that could not take the write, because their headers cannot be read: where another copy has it, they are
+    /// suspect, durably, before it is acknowledged. Where none has, they are all that there is, and nothing is.
+    private func settleDamaged(_ volume: VolumeState, _ operation: WriteOperation) {
+        let id = operation.object.id
+        let damaged = operation.damaged
+        operation.damaged = []
+        for store in damaged {
+            setStatus(volume, id.index, store, .unverified)
+            onCopyBehind(id, store)
+        }
+        guard operation.completeCopies > 0 else { return settle(volume, operation) }
+        operation.pending += damaged
+        for store in damaged {
+            guard let channel = channel(store) else {
+                answered(volume, operation, store, .failure(.dead("it has left")))
+                continue
+            }
+            channel.markSuspect(id) { [self] failure in
+                answered(volume, operation, store, .failure(failure ?? .behind))
+            }
+        }
     }
 
     /// Runs what waits for this object's writes to have been answered or parked.

@@ -30,6 +30,8 @@ final class WriteOperation {
     let request: CopyWrite
     /// Stores that have not answered.
     var pending: [StoreId] = []
+    /// Stores whose copy could not take it, because its header cannot be read.
+    var damaged: [StoreId] = []
     /// Stores that failed and are not yet excluded.
     var failed: [StoreId] = []
     /// Complete copies that have applied it.
