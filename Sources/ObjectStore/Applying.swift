@@ -31,6 +31,23 @@ private final class ApplyRound {
 extension ObjectStore {
     private static let roundBlocks = 4096
 
+    /// There are durable blocks: they go to their files with those of the next milliseconds, because each round costs a
+    /// hand-over to the disk's thread and one back; at once where something waits for them, or they are many.
+    func applySoon() {
+        if isFull || whenApplied != nil || checkpoint?.phase == .apply
+            || overlayBytes >= configuration.memoryLimitBytes / 8
+        {
+            return applyDurable()
+        }
+        guard !isApplyArmed, !isDead, !overlaySheets.isEmpty else { return }
+        isApplyArmed = true
+        clock.after(milliseconds: configuration.applyDelayMilliseconds) { [weak self] in
+            guard let self else { return }
+            isApplyArmed = false
+            applyDurable()
+        }
+    }
+
     /// One round at a time, so that two writes of a block can never pass each other.
     func applyDurable() {
         guard !isApplying, !isDead, !overlaySheets.isEmpty else { return }
@@ -130,7 +147,7 @@ extension ObjectStore {
         giveRoom()
         advanceCheckpoint()
         // The first time out of space: again at once, each write for itself.
-        if !round.isOutOfSpace || !round.isSingle { applyDurable() }
+        if !round.isOutOfSpace || !round.isSingle { applySoon() }
         if !isApplying, round.isOutOfSpace || overlaySheets.isEmpty, let action = whenApplied {
             whenApplied = nil
             action()

@@ -20,6 +20,8 @@ package struct StoreConfiguration: Sendable {
     package var dirtyHeaderLimit = 8192
     /// How long an appended record may wait for the background sync.
     package var syncDelayMilliseconds: UInt64 = 2
+    /// How long a durable block may wait for others that go to the object files with it.
+    package var applyDelayMilliseconds: UInt64 = 20
     /// Unsynced bytes that start the background sync at once.
     package var syncDelayBytes = 1 << 20
     /// The longest time between a change and the checkpoint that covers it.
