@@ -156,6 +156,12 @@ extension Gateway {
             case .success(let outcome) where outcome.isWhole:
                 completion(.success(nil))
             case .success(let outcome) where outcome.corrupt.isEmpty:
+                // One that is no target any more may have been removed while it was asked: it says nothing of what is absent.
+                guard isCurrent(volume, object, store) else {
+                    return readCopies(
+                        volume, object, path, blocks, into: buffer, at: bufferOffset, tried: tried + [store], completion
+                    )
+                }
                 completion(.success(outcome.absent))
             case .success(let outcome):
                 repairRead(
@@ -179,6 +185,13 @@ extension Gateway {
             if slot.status == .complete, !tried.contains(slot.channel.store) { return slot }
         }
         return nil
+    }
+
+    /// Whether the store's copy is (still) one to read from. A copy is removed only when it is none any more.
+    func isCurrent(_ volume: VolumeState, _ object: ObjectState, _ store: StoreId) -> Bool {
+        guard !volume.isRemoved else { return false }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
+        return object.slots.contains { $0.status == .complete && $0.channel.store == store }
     }
 
     /// Whether no member of S can come back: all are out.

@@ -4,6 +4,7 @@ import Catalog
 import Model
 import ObjectStore
 import OrderedCollections
+import Placement
 import TestSupport
 import Testing
 
@@ -57,6 +58,78 @@ import Testing
             check()
         }
         #expect(between > 2)
+    }
+
+    ///   read: asks a copy ... waits for its header                    ... the copy is not there: not zeros
+    ///   move:                 complete, old ring dropped, surplus goes
+    /// (Random life 30.)
+    @Test(arguments: ["read", "seek"])
+    func whatIsOnItsWayToACopyThatIsRemovedIsNotZeros(_ way: String) {
+        var late = 0
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed), stores: 4)
+            let count = way == "read" ? 48 : 128
+            let volume = world.volume("v", size: count * 4 * mebibyte)
+            for i in 0..<count { world.write(volume, i * 4 * mebibyte, stamp: 5, 8192) }
+            world.flush(volume)
+            world.rest()
+            // The last store of an object goes when one is added; any may when one gets less.
+            if way == "read" {
+                world.addShelf("/new")
+                var added: Result<StoreId, SheepError>?
+                world.node.addStore(path: "/new", zone: nil, weight: 1 << 30) { added = $0 }
+                world.run("added") { added != nil }
+                if case .success(let id)? = added { world.shelves[4].id = id }
+            } else {
+                var done: SheepError??
+                world.node.setWeight(world.storeIds[seed % 4], weight: 1 << 24) { done = .some($0) }
+                world.run("weight") { done != nil }
+            }
+            guard let to = world.catalog.state.map.to else { return }
+            // Everything is where it shall be, and the old ring is there still.
+            let moving = (0..<count).map { ObjectId(volume, UInt32($0)) }
+            world.run("filled") {
+                moving.allSatisfy { object in
+                    to.targets(of: object.range).allSatisfy { world.node.gateway.isComplete(object, on: $0) }
+                }
+            }
+            #expect(world.catalog.state.map.to != nil)
+            var held: [ObjectId: StoreId] = [:]
+            for shelf in world.shelves {
+                shelf.disk.hold = {
+                    guard case .read(.object(let object, _), offset: 0, _, _, _) = $0 else { return false }
+                    return held[object] == shelf.id
+                }
+            }
+            var answers: [Bool] = []
+            for object in moving {
+                let offset = UInt64(object.index) << 22
+                if way == "read" {
+                    world.askRead(.current(volume), Int(offset), 8192) {
+                        answers.append((try? $0.get()) == world.pattern(5, 8192))
+                    }
+                } else {
+                    let first = world.node.gateway.targets(world.node.gateway.volumes[volume]!, object.range)[0]
+                    if !to.targets(of: object.range).contains(first) { held[object] = first }
+                    world.node.seek(.current(volume), offset: offset, data: true) {
+                        answers.append((try? $0.get()) == offset)
+                    }
+                }
+                let asked = world.shelves.first { shelf in
+                    shelf.disk.waiting.contains {
+                        if case .read(.object(object, _), offset: 0, _, _, _) = $0 { true } else { false }
+                    }
+                }
+                if let asked, !to.targets(of: object.range).contains(asked.id) { held[object] = asked.id }
+            }
+            world.run("moved") { world.catalog.state.map.to == nil && world.isAtRest }
+            late += moving.count - answers.count
+            held = [:]
+            world.run("the last ones") { answers.count == moving.count }
+            #expect(answers.allSatisfy { $0 }, "seed \(seed)")
+            world.expectAllWell()
+        }
+        #expect(late > 0)
     }
 
     /// The first copy that is asked where data is dies of it; the next one tells.
