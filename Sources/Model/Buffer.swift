@@ -11,6 +11,8 @@ package final class Buffer: @unchecked Sendable {
     package let checksums: UnsafeMutablePointer<UInt32>
     /// A multiple of `blockSize`.
     package let capacity: Int
+    /// Its pages are locked in memory, and stay so for as long as the pool has them. Set by the owner that locked them.
+    package var isLocked: Bool
     private let pool: BufferPool?
 
     fileprivate init(capacity: Int, pool: BufferPool?, recycled: BufferPool.Memory? = nil) {
@@ -20,7 +22,9 @@ package final class Buffer: @unchecked Sendable {
         if let recycled {
             bytes = recycled.bytes
             checksums = recycled.checksums
+            isLocked = recycled.isLocked
         } else {
+            isLocked = false
             bytes = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: blockSize)
             checksums = .allocate(capacity: capacity / blockSize)
         }
@@ -30,7 +34,10 @@ package final class Buffer: @unchecked Sendable {
     package convenience init(capacity: Int) { self.init(capacity: capacity, pool: nil) }
 
     deinit {
-        if let pool, pool.take(back: .init(bytes: bytes, checksums: checksums), capacity: capacity) { return }
+        if let pool, pool.take(back: .init(bytes: bytes, checksums: checksums, isLocked: isLocked), capacity: capacity)
+        {
+            return
+        }
         bytes.deallocate()
         checksums.deallocate()
     }
@@ -56,6 +63,7 @@ package final class BufferPool: Sendable {
     fileprivate struct Memory: @unchecked Sendable {
         let bytes: UnsafeMutableRawPointer
         let checksums: UnsafeMutablePointer<UInt32>
+        let isLocked: Bool
     }
     private static let classes = [4096, 16384, 65536, 262_144, 1_048_576 + 65536]
     private let limitBytes: Int

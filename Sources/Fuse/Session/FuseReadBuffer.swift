@@ -35,7 +35,8 @@ final class FuseReadBuffer {
 
     private static func locked(_ pool: BufferPool) -> Buffer {
         let buffer = pool.buffer(bodyByteCount)
-        LockedMemory.prefault(buffer.bytes, count: bodyByteCount)
+        // Once for as long as the pool keeps it: going through its pages takes as long as a tenth of a large write.
+        if !buffer.isLocked { buffer.isLocked = LockedMemory.prefault(buffer.bytes, count: bodyByteCount) }
         return buffer
     }
     /// One request from the descriptor: its length, or minus errno.
