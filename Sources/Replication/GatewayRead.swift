@@ -52,19 +52,19 @@ extension Gateway {
     ) {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
-        func run(_ object: ObjectState, _ unlock: @escaping () -> Void) {
+        func run(_ object: ObjectState, _ ticket: BlockLocks.Ticket?) {
             // As it is now: a snapshot may have come between.
             let path = view == .current(volume.id) ? volume.path : path
             let finish: (Errno?) -> Void = { [self] errno in
                 switch standing(of: view, path, volume) {
                 case .shown: break
                 case .gone:
-                    unlock()
+                    if let ticket { object.unlock(ticket) }
                     return completion(.stale)
-                case .changed where errno == nil: return run(object, unlock)
+                case .changed where errno == nil: return run(object, ticket)
                 case .changed: break
                 }
-                unlock()
+                if let ticket { object.unlock(ticket) }
                 completion(errno)
             }
             if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
@@ -83,7 +83,7 @@ extension Gateway {
         case .current: lock(volume, index, blocks, exclusive: false, failed: completion, run)
         case .snapshot:
             // A closed generation does not change: no lock, but copies that differ are made equal first.
-            whenPrepared(volume, index, failed: completion) { object in run(object) {} }
+            whenPrepared(volume, index, failed: completion) { object in run(object, nil) }
         }
     }
 

@@ -20,34 +20,48 @@ extension Gateway {
             ? { [self] errno in
                 if let errno { completion(errno) } else { flush(id, completion) }
             } : completion
+        if let volume = enterAtOnce(id) {
+            return writeEntered(volume, offset, count, buffer, bufferOffset, finish)
+        }
         whenReady(id) { [self] volume, errno in
             guard let volume else { return finish(errno) }
-            enter(volume) { [self] in
-                let finish: (Errno?) -> Void = { [self] errno in
-                    leave(volume)
-                    finish(errno)
-                }
-                // Here, because a shrink may have been waited for.
-                guard offset + UInt64(count) <= volume.size else { return finish(.fileTooBig) }
-                let first = offset / UInt64(objectSize)
-                let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
-                if first == last {
-                    writeObject(
-                        volume, UInt32(first), Int(offset % UInt64(objectSize)), count, buffer, bufferOffset, finish)
-                    return
-                }
-                let join = Join(Int(last - first + 1), finish)
-                var done = 0
-                while done < count {
-                    let position = offset + UInt64(done)
-                    let within = Int(position % UInt64(objectSize))
-                    let length = min(count - done, objectSize - within)
-                    writeObject(
-                        volume, UInt32(position / UInt64(objectSize)), within, length, buffer, bufferOffset + done,
-                        join.arrive)
-                    done += length
-                }
-            }
+            enter(volume) { [self] in writeEntered(volume, offset, count, buffer, bufferOffset, finish) }
+        }
+    }
+
+    /// The volume, entered, when nothing has to be waited for: nearly always, and without a closure that waits.
+    private func enterAtOnce(_ id: VolumeId) -> VolumeState? {
+        guard let volume = volume(id), volume.phase == .ready, !volume.gateClosed else { return nil }
+        volume.lastUse = clock.now
+        volume.writesInFlight += 1
+        return volume
+    }
+
+    private func writeEntered(
+        _ volume: VolumeState, _ offset: UInt64, _ count: Int, _ buffer: Buffer, _ bufferOffset: Int,
+        _ completion: @escaping (Errno?) -> Void
+    ) {
+        let finish: (Errno?) -> Void = { [self] errno in
+            leave(volume)
+            completion(errno)
+        }
+        // Here, because a shrink may have been waited for.
+        guard offset + UInt64(count) <= volume.size else { return finish(.fileTooBig) }
+        let first = offset / UInt64(objectSize)
+        let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
+        if first == last {
+            return writeObject(
+                volume, UInt32(first), Int(offset % UInt64(objectSize)), count, buffer, bufferOffset, finish)
+        }
+        let join = Join(Int(last - first + 1), finish)
+        var done = 0
+        while done < count {
+            let position = offset + UInt64(done)
+            let within = Int(position % UInt64(objectSize))
+            let length = min(count - done, objectSize - within)
+            writeObject(
+                volume, UInt32(position / UInt64(objectSize)), within, length, buffer, bufferOffset + done, join.arrive)
+            done += length
         }
     }
 
@@ -58,9 +72,9 @@ extension Gateway {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
         let isAligned = offset % blockSize == 0 && count % blockSize == 0
-        lock(volume, index, blocks, exclusive: true, failed: completion) { [self] object, unlock in
+        lock(volume, index, blocks, exclusive: true, failed: completion) { [self] object, ticket in
             let finish: (Errno?) -> Void = { errno in
-                unlock()
+                object.unlock(ticket)
                 completion(errno)
             }
             if isAligned && bufferOffset % blockSize == 0 {
@@ -101,12 +115,15 @@ extension Gateway {
         }
     }
 
-    /// Calls `body` with the object prepared and the blocks locked.
+    /// Calls `body` with the object prepared and the blocks locked: they are unlocked by the ticket.
     func lock(
         _ volume: VolumeState, _ index: UInt32, _ blocks: BlockRange, exclusive: Bool,
-        failed: @escaping (Errno?) -> Void,
-        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+        failed: @escaping (Errno?) -> Void, _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
+        if !volume.isRemoved {
+            let object = object(volume, index)
+            if object.isPrepared { return lockPrepared(object, blocks, exclusive: exclusive, body) }
+        }
         whenPrepared(volume, index, failed: failed) { [self] object in
             lockPrepared(object, blocks, exclusive: exclusive, body)
         }
@@ -148,17 +165,10 @@ extension Gateway {
 
     private func lockPrepared(
         _ object: ObjectState, _ blocks: BlockRange, exclusive: Bool,
-        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+        _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
-        var ticket: BlockLocks.Ticket = 0
-        let run = {
-            body(object) {
-                for granted in object.locks.release(ticket) { granted() }
-            }
-        }
-        let (given, isGranted) = object.locks.acquire(blocks, exclusive: exclusive, run)
-        ticket = given
-        if isGranted { run() }
+        if let ticket = object.locks.acquire(blocks, exclusive: exclusive) { return body(object, ticket) }
+        object.locks.wait(blocks, exclusive: exclusive) { ticket in body(object, ticket) }
     }
 
     /// Gives the next version and sends to every target. The blocks are locked by the caller.

@@ -78,6 +78,9 @@ final class ObjectState {
         self.isPrepared = isPrepared
     }
 
+    /// Lets go of blocks, and runs what waited for them.
+    func unlock(_ ticket: BlockLocks.Ticket) { for granted in locks.release(ticket) { granted() } }
+
     var isQuiet: Bool {
         users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil
     }

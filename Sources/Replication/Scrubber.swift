@@ -173,9 +173,9 @@ package final class Scrubber {
         let blocks = BlockRange(first: block, count: 1)
         // The lock keeps the block from being overwritten between the read there and the fill here.
         gateway.lock(volume, object.id.index, blocks, exclusive: true, failed: { _ in completion(false) }) {
-            [self] object, unlock in
+            [self] object, ticket in
             let finish = { (isDone: Bool) in
-                unlock()
+                object.unlock(ticket)
                 completion(isDone)
             }
             let views = catalog.state.reachableViews(of: volume.id).filter { $0.contains(generation) }
@@ -253,11 +253,11 @@ package final class Scrubber {
     ) {
         let views = catalog.state.reachableViews(of: volume.id)
         gateway.lock(volume, object.id.index, .whole, exclusive: true, failed: { _ in completion(report) }) {
-            [self] object, unlock in
+            [self] object, ticket in
             let slots = object.slots.filter { $0.status == .complete }
             var isDifferent = false
             func finish() {
-                unlock()
+                object.unlock(ticket)
                 var report = report
                 let isUnchanged = slots.allSatisfy { slot in
                     object.slots.contains { $0.channel.store == slot.channel.store && $0.status == .complete }

@@ -16,7 +16,7 @@ final class FuseReadBuffer {
     private let pool: BufferPool
     /// Bodies have a pool of their own: what is locked stays locked while it goes round, and is unlocked when it is given
     /// back. In a pool shared with others ever more of it would be locked.
-    private let bodies = BufferPool(limitBytes: 4 * FuseReadBuffer.bodyByteCount) { bytes, count in
+    private let bodies = BufferPool(limitBytes: 16 * FuseReadBuffer.bodyByteCount) { bytes, count in
         LockedMemory.prefault(bytes, count: count)
     } onFree: { bytes, count in
         munlock(bytes, count)
