@@ -94,7 +94,7 @@ extension ByteReader {
             content: try entryContent(), hash: try read())
     }
     mutating func agreementEntries() throws(DecodeError) -> [AgreementEntry] {
-        try all(49) { r throws(DecodeError) in try r.agreementEntry() }
+        try all(45) { r throws(DecodeError) in try r.agreementEntry() }
     }
     mutating func agreementImage() throws(DecodeError) -> AgreementImage {
         let position = try logPosition()

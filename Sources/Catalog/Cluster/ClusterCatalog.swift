@@ -27,6 +27,8 @@ package final class ClusterCatalog: CatalogProposer {
     package private(set) var stopped: SheepError?
     /// This node must leave the group: its log failed, or it met what it cannot read.
     package var onStop: (SheepError) -> Void = { _ in }
+    /// After each committed entry, and after a state that came whole (nil).
+    var onApply: (AgreementEntry?, CommandAnswer) -> Void = { _, _ in }
     /// Sessions or voters may have changed.
     package var onRecordChange: () -> Void = {}
     private let clock: any Clock
@@ -158,6 +160,7 @@ package final class ClusterCatalog: CatalogProposer {
                     remedy: "Run the newer version here too."))
         }
         if case .command(let bytes) = entry.content { bytesSinceImage += bytes.count }
+        onApply(entry, answer)
         if before.0 != record.votersIndex { votersKnownSince = clock.now }
         if before.0 != record.votersIndex || before.1 != record.sessions { onRecordChange() }
         if !changes.isEmpty { for observer in observers { observer(changes) } }
@@ -173,6 +176,7 @@ package final class ClusterCatalog: CatalogProposer {
         record = decoded.record
         imageBytes = image.state.count
         bytesSinceImage = 0
+        onApply(nil, .done)
         onRecordChange()
         let changes = state.changes(since: old)
         if !changes.isEmpty { for observer in observers { observer(changes) } }
@@ -236,7 +240,8 @@ package final class ClusterCatalog: CatalogProposer {
     /// clock: leases count on a majority of a list having a voter in common with that of the next one only.
     package func propose(voters: [Voter], _ completion: @escaping (CommandAnswer) -> Void) {
         let wanted = voters.sorted()
-        let apart = LeaseTimes(state.settings).voterMilliseconds
+        let leases = record.sessions.filter(\.isOpen).map(\.leaseMilliseconds) + [state.settings.leaseMilliseconds]
+        let apart = LeaseTimes(leaseMilliseconds: leases.max()!).voterMilliseconds
         let difference =
             wanted.count { !record.voters.contains($0) } + record.voters.count { !wanted.contains($0) }
         guard difference == 1, !wanted.isEmpty, Set(wanted.map(\.node)).count == wanted.count else {

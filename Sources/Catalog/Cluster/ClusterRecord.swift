@@ -32,7 +32,11 @@ package struct ClusterRecord: Hashable, Sendable {
 
     package func session(of node: NodeId) -> SessionRecord? { sessions.first { $0.session.node == node } }
     package func isOpen(_ session: NodeSession) -> Bool {
-        self.session(of: session.node) == SessionRecord(session: session, isOpen: true)
+        openRecord(session) != nil
+    }
+    package func openRecord(_ session: NodeSession) -> SessionRecord? {
+        guard let record = self.session(of: session.node), record.session == session, record.isOpen else { return nil }
+        return record
     }
     /// The answer to a proposal of a process, if it is among the last ones.
     package func answer(to origin: Member, _ sequence: UInt64) -> CommandAnswer? {
@@ -81,13 +85,14 @@ package struct ClusterRecord: Hashable, Sendable {
             if let known = self.session(of: session.node), known.session >= session {
                 return (.refused(.noSession(session.node)), [])
             }
-            set(session, isOpen: true)
+            set(SessionRecord(session: session, isOpen: true, leaseMilliseconds: state.settings.leaseMilliseconds))
             return (.done, state.releaseLeases(of: session.node))
         case .endSession(let session, let voters):
             _ = state.apply(.none, request: nil)
-            guard isOpen(session) else { return (.done, []) }
+            guard var record = openRecord(session) else { return (.done, []) }
             if let voters, voters != votersIndex { return (.refused(.overtaken), []) }
-            set(session, isOpen: false)
+            record.isOpen = false
+            set(record)
             return (.done, state.releaseLeases(of: session.node))
         }
     }
@@ -95,9 +100,9 @@ package struct ClusterRecord: Hashable, Sendable {
         guard let record = session(of: node) else { return false }
         return record.isOpen && record.session.incarnation == incarnation
     }
-    private mutating func set(_ session: NodeSession, isOpen: Bool) {
-        sessions.removeAll { $0.session.node == session.node }
-        sessions.append(SessionRecord(session: session, isOpen: isOpen))
+    private mutating func set(_ record: SessionRecord) {
+        sessions.removeAll { $0.session.node == record.session.node }
+        sessions.append(record)
         sessions.sort { $0.session < $1.session }
     }
     private mutating func remember(_ entry: AgreementEntry, _ answer: CommandAnswer) {
@@ -122,6 +127,7 @@ package struct ClusterRecord: Hashable, Sendable {
         w.write(all: sessions) { w, record in
             w.write(record.session)
             w.write(record.isOpen)
+            w.write(record.leaseMilliseconds)
         }
         w.write(all: answers.elements) { w, element in
             w.write(element.key)
@@ -140,8 +146,8 @@ package struct ClusterRecord: Hashable, Sendable {
         guard try r.read(UInt16.self) == agreementFormatVersion else { throw .badValue("version") }
         let voters = try r.voters()
         var record = ClusterRecord(voters: voters, votersIndex: try r.counter())
-        record.sessions = try r.all(21) { r throws(DecodeError) in
-            SessionRecord(session: try r.nodeSession(), isOpen: try r.readBool())
+        record.sessions = try r.all(29) { r throws(DecodeError) in
+            SessionRecord(session: try r.nodeSession(), isOpen: try r.readBool(), leaseMilliseconds: try r.counter())
         }
         guard zip(record.sessions, record.sessions.dropFirst()).allSatisfy({ $0.session.node < $1.session.node }) else {
             throw .badValue("sessions")

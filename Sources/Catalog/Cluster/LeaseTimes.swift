@@ -10,12 +10,8 @@ package struct LeaseTimes: Hashable, Sendable {
     /// differ by up to 9 %.
     package var voterMilliseconds: UInt64 { holderMilliseconds + holderMilliseconds / 10 + 1 }
 
-    package init(holderMilliseconds: UInt64, heartbeatMilliseconds: UInt64) {
-        self.holderMilliseconds = holderMilliseconds
-        self.heartbeatMilliseconds = heartbeatMilliseconds
-    }
-    package init(_ settings: Settings) {
-        self.init(
-            holderMilliseconds: settings.leaseMilliseconds, heartbeatMilliseconds: max(10, settings.leaseMilliseconds / 12))
+    package init(leaseMilliseconds: UInt64) {
+        holderMilliseconds = leaseMilliseconds
+        heartbeatMilliseconds = max(10, leaseMilliseconds / 12)
     }
 }

@@ -24,6 +24,9 @@ package struct NodeSession: Hashable, Comparable, Sendable, CustomStringConverti
 package struct SessionRecord: Hashable, Sendable {
     package let session: NodeSession
     package var isOpen: Bool
+    /// Its lease: the setting when it was opened. A change of the setting holds for later sessions, so that a voter
+    /// knows of each session that it has heard of how long to wait.
+    package let leaseMilliseconds: UInt64
 }
 
 extension ByteWriter {
