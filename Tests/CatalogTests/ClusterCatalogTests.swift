@@ -93,7 +93,7 @@ extension ClusterWorld {
                 restart(node)
             }
         default:
-            guard let catalog = node.catalog, !node.isPaused else { return }
+            guard let catalog = node.catalog, !node.isPaused, options.requests else { return }
             for _ in 0..<10 { ask(node, catalog) }
         }
         if let failure { throw failure }

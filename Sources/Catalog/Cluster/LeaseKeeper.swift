@@ -81,12 +81,15 @@ package final class LeaseKeeper {
         var askedAt: Instant
     }
 
-    package init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport) {
+    package convenience init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport) {
+        self.init(catalog: catalog, clock: clock, transport: transport, promises: catalog.log.sessionPromises)
+    }
+    init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport, promises: [NodeSession]) {
         self.catalog = catalog
         self.clock = clock
         self.transport = transport
         startedAt = clock.now
-        promises = catalog.log.sessionPromises
+        self.promises = promises
         session = NodeSession(catalog.me.node, incarnation: catalog.me.incarnation, number: 1)
     }
 
