@@ -24,8 +24,8 @@ extension ClusterWorld {
             scheduleFault()
         }
     }
-    private func restart(_ node: ClusterNode, acceptMissing: [StoreId] = []) {
-        later(milliseconds(1, 3000)) { [self] in startProcess(node, acceptMissing: acceptMissing) }
+    private func restart(_ node: ClusterNode) {
+        later(milliseconds(1, 3000)) { [self] in startProcess(node) }
     }
     private func inject() throws {
         let node = random.pick(nodes)
@@ -65,6 +65,7 @@ extension ClusterWorld {
             guard node.disks.allSatisfy({ !$0.disk.isBroken }) else { return }
             let disk = random.pick(node.disks).disk
             disk.isBroken = true
+            note("a disk of \(node.id) breaks")
             later(milliseconds(500, 9000)) { [self] in
                 disk.isBroken = false
                 if random.chance(percent: 70) {
@@ -77,7 +78,9 @@ extension ClusterWorld {
             guard node.disks.count == 3, node.log?.stores.count == 3, node.disks.allSatisfy({ !$0.disk.isBroken })
             else { return }
             crash(node, power: random.chance(percent: 50))
-            random.pick(node.disks).disk.wipe()
+            let (id, disk) = random.pick(node.disks)
+            note("\(id) is a new disk")
+            disk.wipe()
             restart(node)
         case 13:
             guard mayLose(node) else { return }
@@ -86,8 +89,10 @@ extension ClusterWorld {
             if isPart, random.chance(percent: 70) {
                 // One of two is lost for good, and an administrator says so.
                 let (id, disk) = random.pick(node.disks)
+                note("\(id) is lost")
                 disk.wipe()
-                restart(node, acceptMissing: [id])
+                node.lost = [id]
+                restart(node)
             } else {
                 try wipe(node)
                 restart(node)

@@ -72,6 +72,8 @@ final class ClusterNode: GroupNode, ClusterTransport {
     var catalog: ClusterCatalog?
     var isOpening = false
     var isInstalling = false
+    /// Stores that an administrator gave up, until the next start.
+    var lost: [StoreId] = []
     /// Keeps a log alive while it opens.
     var opening: MemberLog?
     /// What waits for a stopped process.
@@ -257,7 +259,7 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
         withExtendedLifetime(log) { node.lastMember = log.member }
     }
 
-    func startProcess(_ node: ClusterNode, acceptMissing: [StoreId] = []) {
+    func startProcess(_ node: ClusterNode) {
         guard !node.isAlive, !node.isOpening else { return }
         node.incarnation += 1
         node.events = []
@@ -271,12 +273,12 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
             disks: node.disks.map { ($0.id, TimedDisk($0.disk, self, node) as any Disk) }, clock: node.clock,
             incarnation: incarnation, imageInterval: options.imageInterval)
         let freshKey = options.sabotage == .keepKey ? node.key : node.key + 1
-        log.open(acceptMissing: acceptMissing, freshKey: freshKey) { [self] error in
+        log.open(acceptMissing: node.lost, freshKey: freshKey) { [self] error in
             node.isOpening = false
             if let error {
-                note("\(node.id) does not open: \(error.why)")
+                note("\(node.id) does not open: \(error.what) \(describeDisks(node))")
                 return later(700) { [self] in
-                    if node.incarnation == incarnation { startProcess(node, acceptMissing: acceptMissing) }
+                    if node.incarnation == incarnation { startProcess(node) }
                 }
             }
             began(node, log)
@@ -286,6 +288,7 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
     private func began(_ node: ClusterNode, _ log: MemberLog) {
         let incarnation = node.incarnation
         node.log = log
+        node.lost = []
         node.key = log.key
         let catalog: ClusterCatalog
         do {
@@ -380,6 +383,7 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
             disk.wipe()
             disk.isBroken = false
         }
+        node.lost = []
         if options.sabotage != .keepKey { node.key += 1 }
         try makeLog(node, options.sabotage == .keepKey ? founding : .blank)
     }
@@ -569,6 +573,20 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
         }
     }
 
+    private func describeDisks(_ node: ClusterNode) -> String {
+        node.disks.map { id, disk in
+            let files = (disk.list(.catalogState) + disk.list(.catalogLog)).map { file in
+                var text = "\(file) \(disk.contents(file)?.count ?? 0)"
+                if case .catalogState = file,
+                    let image = try? StateLogFormat<StoredMember>.decodeImage(disk.contents(file) ?? [])
+                {
+                    text += " list \(image.state.catalogStores) \(image.state.unconfirmedCatalogStores) v\(image.view)"
+                }
+                return text
+            }
+            return "\(id) broken \(disk.isBroken) \(files)"
+        }.joined(separator: "; ")
+    }
     private func describeNodes() -> String {
         nodes.map { node in
             guard let agreement = node.catalog?.agreement else { return "\(node.id) opening \(node.isOpening)" }

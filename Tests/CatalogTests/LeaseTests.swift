@@ -41,6 +41,8 @@ final class LeaseWorld {
         case uncheckedCompletion
         /// Messages count under any list of voters.
         case anyList
+        /// A holder that gives its lease back goes on until it hears that it is done.
+        case lateRelease
         /// A promise is not kept over a restart.
         case forgetPromises
     }
@@ -117,13 +119,20 @@ final class LeaseWorld {
             ) { _ in }
         }
         guard mine.keeper.holds(id), let term = volume.lease?.term else {
+            // Nothing is on its way at the end.
+            if world.now > world.quietAt { return }
             guard volume.lease == nil || volume.lease?.node == mine.node.id, world.random.chance(percent: 30) else { return }
             return catalog.propose(
                 .acquireLease(id, node: mine.node.id, incarnation: mine.node.incarnation), request: nil
             ) { _ in }
         }
         if !world.isHealed, world.random.chance(percent: 3) {
-            return catalog.propose(.releaseLease(id, term: term), request: nil) { _ in }
+            if sabotage == .lateRelease {
+                catalog.propose(.releaseLease(id, term: term), request: nil) { _ in }
+            } else {
+                mine.keeper.release(id, term: term) { _ in }
+            }
+            return
         }
         let incarnation = mine.node.incarnation
         world.later(world.milliseconds(1, 300)) { [self] in

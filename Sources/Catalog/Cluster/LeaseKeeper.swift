@@ -105,6 +105,15 @@ package final class LeaseKeeper {
     package func holds(_ volume: VolumeId) -> Bool {
         guard let lease = catalog.state.volumes[volume]?.lease else { return false }
         return lease.node == me && lease.incarnation == session.incarnation && isHeld
+            && !givenUp.contains { $0.volume == volume && $0.term >= lease.term }
+    }
+    /// Leases that this node is giving back: another node may hold them before this one hears that it is done.
+    private var givenUp: [(volume: VolumeId, term: Term)] = []
+    /// Gives a lease back. From this call on the node does not hold it, whatever becomes of the command.
+    package func release(_ volume: VolumeId, term: Term, _ completion: @escaping (CommandAnswer) -> Void) {
+        givenUp.removeAll { $0.volume == volume }
+        givenUp.append((volume, term))
+        catalog.propose(.releaseLease(volume, term: term), request: nil, completion)
     }
 
     private func tickHolder() {

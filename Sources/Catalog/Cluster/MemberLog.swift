@@ -44,13 +44,7 @@ package final class MemberLog {
     /// what they had may have been newer, the node then has `freshKey` (random), and does not count as the voter that
     /// it was. Errors: ENOENT without any log, EBUSY when too many stores are missing, EIO when what is there is damaged.
     package func open(acceptMissing: [StoreId] = [], freshKey: UInt64, _ completion: @escaping (SheepError?) -> Void) {
-        host.open(acceptMissing: []) { error in
-            guard error?.errno == .busy, !acceptMissing.isEmpty else { return self.opened(error, completion) }
-            self.host.open(acceptMissing: acceptMissing) { error in
-                if let error { return completion(error) }
-                self.append([.key(freshKey)]) { self.opened($0, completion) }
-            }
-        }
+        host.open(acceptMissing: acceptMissing, onLoss: { $0.take(key: freshKey) }) { self.opened($0, completion) }
     }
     private func opened(_ error: SheepError?, _ completion: (SheepError?) -> Void) {
         if error == nil, !member.isWhole {

@@ -24,7 +24,6 @@ struct StoredMember: LoggedState, Hashable {
         case setCatalogStores([StoreId])
         case promise(ViewNumber)
         case append([AgreementEntry], committed: UInt64)
-        case key(UInt64)
         case sessionPromise(NodeSession)
     }
 
@@ -54,7 +53,6 @@ struct StoredMember: LoggedState, Hashable {
             let kept = first.index - min(first.index, image.position.index + 1)
             if kept < entries.count { entries.removeSubrange(Int(kept)...) }
             entries += new
-        case .key(let key): self.key = key
         case .sessionPromise(let session):
             if sessionPromises.contains(where: { $0.node == session.node && $0 >= session }) { return }
             sessionPromises.removeAll { $0.node == session.node }
@@ -72,6 +70,9 @@ struct StoredMember: LoggedState, Hashable {
         committed = max(committed, image.position.index)
         self.image = image
     }
+
+    /// Something that this node said may be lost here: it is another voter from now on.
+    mutating func take(key: UInt64) { self.key = key }
 
     /// Whether the entries follow the image, one by one.
     var isWhole: Bool { AgreementLog.isChain(entries, after: image.position) }
@@ -143,11 +144,8 @@ extension StoredMember.Command {
             w.write(UInt8(3))
             w.write(all: entries) { $0.write($1) }
             w.write(committed)
-        case .key(let key):
-            w.write(UInt8(4))
-            w.write(key)
         case .sessionPromise(let session):
-            w.write(UInt8(5))
+            w.write(UInt8(4))
             w.write(session)
         }
     }
@@ -158,8 +156,7 @@ extension StoredMember.Command {
         case 1: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
         case 2: self = .promise(try r.viewNumber())
         case 3: self = .append(try r.agreementEntries(), committed: try r.counter())
-        case 4: self = .key(try r.read())
-        case 5: self = .sessionPromise(try r.nodeSession())
+        case 4: self = .sessionPromise(try r.nodeSession())
         default: throw .badValue("record")
         }
     }

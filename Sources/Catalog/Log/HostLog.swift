@@ -52,14 +52,18 @@ final class HostLog<State: LoggedState> {
     }
 
     /// Opens what the stores have. `acceptMissing`: stores that an administrator says will not come back. Errors: no
-    /// store has anything (ENOENT), too many are missing (EBUSY, which names them).
-    func open(acceptMissing: [StoreId], _ completion: @escaping (SheepError?) -> Void) {
+    /// store has anything (ENOENT), too many are missing (EBUSY, which names them). `onLoss` changes the state where it
+    /// is believed by that leave only: something newer may be lost.
+    func open(
+        acceptMissing: [StoreId], onLoss: @escaping (inout State) -> Void = { _ in },
+        _ completion: @escaping (SheepError?) -> Void
+    ) {
         load { failures in
             if let error = failures.refused { return completion(error) }
             for (id, errno) in failures.disks { self.onStoreFailure?(id, errno) }
             let failed = failures.disks.map(\.0)
             let usable = self.logs.filter { !failed.contains($0.id) }
-            self.choose(usable, acceptMissing, completion)
+            self.choose(usable, acceptMissing, onLoss, completion)
         }
     }
 
@@ -85,7 +89,10 @@ final class HostLog<State: LoggedState> {
         }
     }
 
-    private func choose(_ usable: [Log], _ accepted: [StoreId], _ completion: @escaping (SheepError?) -> Void) {
+    private func choose(
+        _ usable: [Log], _ accepted: [StoreId], _ onLoss: @escaping (inout State) -> Void,
+        _ completion: @escaping (SheepError?) -> Void
+    ) {
         let holders = usable.filter { $0.found != nil }
         guard let newest = holders.compactMap(\.found).max(by: { $0.position < $1.position }) else {
             return completion(
@@ -121,8 +128,11 @@ final class HostLog<State: LoggedState> {
                 let listed = quorum.lists.flatMap { $0 }
                 takers = able.filter { newest.state.knows($0.id) || listed.contains($0.id) }
             }
+            var state = newest.state
+            // With the list in one step, so that no later start believes the old one.
+            if !quorum.allowsStart(with: promised.map(\.id)) { onLoss(&state) }
             self.install(
-                newest.state, on: takers,
+                state, on: takers,
                 Installation(view: view, hash: newest.hash, accepted: accepted, isNew: false), completion)
         }
     }
