@@ -612,13 +612,15 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
                 throw AgreementFailure(description: "\(node.id) is not active at the end: \(describeNodes())")
             }
             guard catalog.record.encoded(with: catalog.state) == expected else {
-                throw AgreementFailure(description: "\(node.id) has another state at the end")
+                throw AgreementFailure(description: "\(node.id) has another state at the end: \(describeNodes())")
             }
             guard node.observed == Observed(catalog.state) else {
                 throw AgreementFailure(description: "observers on \(node.id) have not heard of everything")
             }
             guard node.open.isEmpty, catalog.waitingCount == 0 else {
-                throw AgreementFailure(description: "\(node.id) has \(node.open.count) requests left")
+                throw AgreementFailure(
+                    description: "\(node.id) has \(node.open.count) requests and \(catalog.waitingCount) proposals left "
+                        + "\(catalog.agreement?.proposals ?? []) \(describeNodes())")
             }
         }
         guard answers > 20 || !options.requests else { throw AgreementFailure(description: "only \(answers) answers") }

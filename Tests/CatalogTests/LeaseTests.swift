@@ -112,10 +112,11 @@ final class LeaseWorld {
     private func use(_ mine: LeaseNode, _ catalog: ClusterCatalog) {
         let id = world.random.pick(LeaseWorld.volumes)
         guard let volume = catalog.state.volumes[id], !volume.isHidden else {
-            guard catalog.state.nextVolumeId <= id.rawValue, mine.node.id == NodeId(1) else { return }
+            let next = catalog.state.nextVolumeId
+            guard next <= 2, mine.node.id == NodeId(1), world.now < world.quietAt else { return }
             return catalog.propose(
-                .createVolume(directory: .root, name: "l\(id)", size: 1, copies: nil, attributes: someAttributes),
-                request: RequestId(client: 99, number: UInt64(id.rawValue))
+                .createVolume(directory: .root, name: "l\(next)", size: 1, copies: nil, attributes: someAttributes),
+                request: RequestId(client: 99, number: UInt64(next))
             ) { _ in }
         }
         guard mine.keeper.holds(id), let term = volume.lease?.term else {

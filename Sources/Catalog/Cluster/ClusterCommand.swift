@@ -11,6 +11,9 @@ package enum ClusterCommand: Hashable, Sendable {
     /// to ack none of its heartbeats any more; void under another list. Nil: the node itself says so.
     case endSession(NodeSession, voters: UInt64?)
 
+    /// A decision on what the map was; void in any other epoch.
+    case inEpoch(Epoch, CatalogCommand)
+
     /// As an entry's content; a message of the group has room for it.
     package static let maximumBytes = 60_000
 
@@ -28,6 +31,10 @@ package enum ClusterCommand: Hashable, Sendable {
             w.write(UInt8(3))
             w.write(session)
             w.write(optional: voters) { $0.write($1) }
+        case .inEpoch(let epoch, let command):
+            w.write(UInt8(4))
+            w.write(epoch)
+            command.encode(&w)
         }
         return w.bytes
     }
@@ -39,6 +46,7 @@ package enum ClusterCommand: Hashable, Sendable {
             self = .catalog(try CatalogCommand(&r), request)
         case 2: self = .openSession(try r.nodeSession())
         case 3: self = .endSession(try r.nodeSession(), voters: try r.optional { r throws(DecodeError) in try r.counter() })
+        case 4: self = .inEpoch(try r.epoch(), try CatalogCommand(&r))
         default: throw .badValue("command of the cluster")
         }
         guard r.remaining == 0 else { throw .badValue("bytes behind the command") }

@@ -79,6 +79,13 @@ package struct ClusterRecord: Hashable, Sendable {
             if let request, let earlier = state.answered[request] { return (earlier.answer, []) }
             return (.refused(.noSession(node)), [])
         case .catalog(let command, let request): return state.apply(command, request: request)
+        case .inEpoch(let epoch, let command):
+            guard epoch == state.map.epoch else {
+                let answer = state.apply(.none, request: nil).0
+                do throws(SheepError) { try state.requireEpoch(epoch) } catch { return (.refused(error), []) }
+                return (answer, [])
+            }
+            return state.apply(command, request: nil)
         case .openSession(let session):
             _ = state.apply(.none, request: nil)
             if isOpen(session) { return (.done, []) }
