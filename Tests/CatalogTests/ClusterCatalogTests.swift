@@ -158,7 +158,7 @@ func seeds(_ count: Int) -> ClosedRange<UInt64> {
     }
 
     @Test func eachRequestHasOneOutcomeAndNothingCommittedIsLost() {
-        for seed in seeds(20) {
+        for seed in seeds(16) {
             if let error = run(seed, options(seed)) { Issue.record("seed \(seed): \(error)") }
         }
     }

@@ -81,15 +81,12 @@ package final class LeaseKeeper {
         var askedAt: Instant
     }
 
-    package convenience init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport) {
-        self.init(catalog: catalog, clock: clock, transport: transport, promises: catalog.log.sessionPromises)
-    }
-    init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport, promises: [NodeSession]) {
+    package init(catalog: ClusterCatalog, clock: any Clock, transport: any LeaseTransport) {
         self.catalog = catalog
         self.clock = clock
         self.transport = transport
         startedAt = clock.now
-        self.promises = promises
+        promises = catalog.log.sessionPromises
         session = NodeSession(catalog.me.node, incarnation: catalog.me.incarnation, number: 1)
     }
 
