@@ -50,7 +50,7 @@ final class TimedDisk: Disk {
             // Said to be there when it was only sent; it gets there later, or never.
             world.later(0.1) { [self] in try world.enter(node, incarnation) { completion(.success(.done)) } }
             world.later(isSlow ? 2000 : 20) { [self] in
-                if node.incarnation == incarnation { disk.submit(operation) { _ in } ; disk.runOne() }
+                if node.incarnation == incarnation { disk.submit(operation) { _ in }; disk.runOne() }
             }
             return
         }
@@ -148,7 +148,8 @@ struct Observed: Equatable {
         case nil: break
         }
         for volume in state.volumes.values where !volume.isHidden && volume.directory == directory {
-            for snapshot in volume.visibleSnapshots where Names.compose(volume: volume.name, tag: snapshot.tag) == name {
+            for snapshot in volume.visibleSnapshots where Names.compose(volume: volume.name, tag: snapshot.tag) == name
+            {
                 return "s\(volume.id)@\(snapshot.generation)"
             }
         }
@@ -330,7 +331,8 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
     }
     override func handle(_ node: ClusterNode, _ event: AgreementEvent) throws {
         node.catalog?.handle(event)
-        if options.sabotage == .selfDeliveryIsCommit, case .delivered(.entry(_, _, .command(let bytes)), let from) = event,
+        if options.sabotage == .selfDeliveryIsCommit,
+            case .delivered(.entry(_, _, .command(let bytes)), let from) = event,
             from == node.member, case .catalog(_, let request?)? = try? ClusterCommand(decoding: bytes)
         {
             answered(node, request, .done)
@@ -619,7 +621,8 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
             }
             guard node.open.isEmpty, catalog.waitingCount == 0 else {
                 throw AgreementFailure(
-                    description: "\(node.id) has \(node.open.count) requests and \(catalog.waitingCount) proposals left "
+                    description:
+                        "\(node.id) has \(node.open.count) requests and \(catalog.waitingCount) proposals left "
                         + "\(catalog.agreement?.proposals ?? []) \(describeNodes())")
             }
         }

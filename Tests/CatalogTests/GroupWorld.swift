@@ -130,7 +130,6 @@ class GroupWorld<Host: GroupNode> {
         }
     }
 
-
     // MARK: the group
 
     /// The next message of a member gets its place in the ring's order, and goes to all that are still in that ring.

@@ -42,7 +42,9 @@ private final class Field {
         }
     }
     func session(_ id: Int) -> StoreSession { StoreSession(bootId: boot, incarnation: sessions[id]) }
-    func isCut(_ a: Int, _ b: Int) -> Bool { cuts.contains([min(a, b), max(a, b)]) || dead.contains(a) || dead.contains(b) }
+    func isCut(_ a: Int, _ b: Int) -> Bool {
+        cuts.contains([min(a, b), max(a, b)]) || dead.contains(a) || dead.contains(b)
+    }
     func cut(_ a: Int, _ b: Int) { cuts.insert([min(a, b), max(a, b)]) }
     func status(_ id: Int) -> StoreStatus { state.map.store(StoreId(UInt64(id)))!.status }
     var up: [Int] { (1...count).filter { status($0) == .up } }

@@ -45,7 +45,8 @@ package enum ClusterCommand: Hashable, Sendable {
             let request = try r.optional { r throws(DecodeError) in try r.requestId() }
             self = .catalog(try CatalogCommand(&r), request)
         case 2: self = .openSession(try r.nodeSession())
-        case 3: self = .endSession(try r.nodeSession(), voters: try r.optional { r throws(DecodeError) in try r.counter() })
+        case 3:
+            self = .endSession(try r.nodeSession(), voters: try r.optional { r throws(DecodeError) in try r.counter() })
         case 4: self = .inEpoch(try r.epoch(), try CatalogCommand(&r))
         default: throw .badValue("command of the cluster")
         }

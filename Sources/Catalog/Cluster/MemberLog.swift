@@ -37,7 +37,8 @@ package final class MemberLog {
         _ completion: @escaping (SheepError?) -> Void
     ) {
         let stores = host.stores
-        host.create({ StoredMember(clusterId: clusterId, node: node, key: key, image: image, stores: stores) }, completion)
+        host.create(
+            { StoredMember(clusterId: clusterId, node: node, key: key, image: image, stores: stores) }, completion)
     }
 
     /// Opens the log that the stores have. `acceptMissing`: stores that an administrator says will not come back; as

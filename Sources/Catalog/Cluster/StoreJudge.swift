@@ -73,7 +73,8 @@ package final class StoreJudge {
     /// conditional on its epoch. Nothing where another node decides.
     package func decide(_ map: ClusterMap, _ settings: Settings) -> [ClusterCommand] {
         remember(map)
-        let fresh = reports.filter { clock.now.milliseconds(since: $0.at) <= StoreJudge.freshMilliseconds }.map(\.report)
+        let fresh = reports.filter { clock.now.milliseconds(since: $0.at) <= StoreJudge.freshMilliseconds }.map(
+            \.report)
         guard mayDecide(map, fresh) else { return [] }
         var up = map.stores.filter { $0.status == .up }
         var commands: [CatalogCommand] = []
@@ -195,7 +196,9 @@ package final class StoreJudge {
         histories.sort { $0.store < $1.store }
     }
     private func isDue(_ store: StoreRecord, _ settings: Settings) -> Bool {
-        guard store.status == .down, let history = histories.first(where: { $0.store == store.id }) else { return false }
+        guard store.status == .down, let history = histories.first(where: { $0.store == store.id }) else {
+            return false
+        }
         return clock.now.milliseconds(since: history.since) >= settings.downOutIntervalMilliseconds
     }
 }

@@ -125,7 +125,8 @@ final class StateLogGroup<State: LoggedState> {
 
     /// Runs an operation on all members at once; those that fail are reported and are members no more.
     private func onAll(
-        _ operation: (StateLog<State>, @escaping (Errno?) -> Void) -> Void, _ completion: @escaping (_ failed: Bool) -> Void
+        _ operation: (StateLog<State>, @escaping (Errno?) -> Void) -> Void,
+        _ completion: @escaping (_ failed: Bool) -> Void
     ) {
         var left = members.count
         var failed: [(StoreId, Errno)] = []
