@@ -120,10 +120,9 @@ extension Gateway {
         _ volume: VolumeState, _ index: UInt32, _ blocks: BlockRange, exclusive: Bool,
         failed: @escaping (Errno?) -> Void, _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
-        // Nearly always nothing has to be waited for (see whenPrepared), and no closure is made.
-        if !volume.isRemoved, runningAdoptions.isEmpty {
-            let object = object(volume, index)
-            if object.isPrepared { return lockPrepared(object, blocks, exclusive: exclusive, body) }
+        // Nearly always nothing has to be waited for, and no closure is made.
+        if case .prepared(let object) = access(volume, index) {
+            return lockPrepared(object, blocks, exclusive: exclusive, body)
         }
         whenPrepared(volume, index, failed: failed) { [self] object in
             lockPrepared(object, blocks, exclusive: exclusive, body)
@@ -135,13 +134,14 @@ extension Gateway {
         _ volume: VolumeState, _ index: UInt32, failed: @escaping (Errno?) -> Void,
         _ body: @escaping (ObjectState) -> Void
     ) {
-        if volume.isRemoved { return failed(.stale) }
-        if !runningAdoptions.isEmpty, isAdopting(volume, ObjectId(volume.id, index).range) {
-            adoptionWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
-            return
+        let object: ObjectState
+        switch access(volume, index) {
+        case .removed: return failed(.stale)
+        case .adopting:
+            return adoptionWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
+        case .prepared(let prepared): return body(prepared)
+        case .unprepared(let unprepared): object = unprepared
         }
-        let object = object(volume, index)
-        guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
             rereadMembers(volume, object) { [self] isUnreadable in
@@ -162,6 +162,21 @@ extension Gateway {
                 mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
             }
         }
+    }
+
+    private enum ObjectAccess {
+        case removed
+        /// A loss that was accepted is being adopted: what the copies have is not decided.
+        case adopting
+        case prepared(ObjectState)
+        case unprepared(ObjectState)
+    }
+    /// What has to be waited for before an object is used. Whoever uses one asks here and nowhere else.
+    private func access(_ volume: VolumeState, _ index: UInt32) -> ObjectAccess {
+        if volume.isRemoved { return .removed }
+        if !runningAdoptions.isEmpty, isAdopting(volume, ObjectId(volume.id, index).range) { return .adopting }
+        let object = object(volume, index)
+        return object.isPrepared ? .prepared(object) : .unprepared(object)
     }
 
     private func lockPrepared(

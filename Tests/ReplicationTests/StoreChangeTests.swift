@@ -503,6 +503,47 @@ import Testing
         #expect(halves > 0)
     }
 
+    /// Between the command and its end it is not decided what an accepted loss leaves: no write to it locks or sends
+    /// anything then.
+    @Test func aWriteWaitsWhileALossIsAdopted() {
+        for seed in 1...6 {
+            let world = World(seed: UInt64(seed)) {
+                $0.settings.copies = 2
+                $0.settings.downOutIntervalMilliseconds = 5_000
+            }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 40 * 65_536)
+            world.flush(volume)
+            let pair = world.node.gateway.targets(
+                world.node.gateway.volumes[volume]!, ObjectId(volume, 0).range)
+            world.kill()
+            #expect(world.start(without: [pair[1]]) == nil)
+            for chunk in 0..<30 { world.write(volume, chunk * 65_536, stamp: 2, 65_536) }
+            world.kill()
+            #expect(world.start() == nil)
+            world.run("the sync begins") { world.store(pair[1])?.entry(ObjectId(volume, 0))?.state == .syncing }
+            world.fail(pair[0])
+            world.run("out") { world.status(pair[0]) == .out }
+            var accepted: SheepError??
+            world.node.acceptLoss([pair[0]]) { accepted = .some($0) }
+            let gateway = world.node.gateway
+            world.run("the adoption begins") { !gateway.runningAdoptions.isEmpty }
+            let object = gateway.volumes[volume]!.objects[0]!
+            #expect(!object.isPrepared)
+            let writing = world.askWrite(volume, 0, world.pattern(99, 65_536))
+            world.run("the adoption ends") {
+                if gateway.runningAdoptions.isEmpty { return true }
+                #expect(object.inFlight.isEmpty && object.locks.isEmpty)
+                return false
+            }
+            world.run("accepted") { accepted != nil }
+            world.run("the write that waited") { writing.isAnswered }
+            world.expect(volume, 0, 65_536, stamp: 99)
+            world.rest()
+            world.expectCopiesAreIdentical()
+        }
+    }
+
     ///   accept-loss commits ... (dies here) ... half-filled copies are taken as they are ... the catalog forgets that
     /// The next life takes it up: whoever was made in-sync by decree has something to be believed for, and then it is over.
     @Test(arguments: [false, true])
