@@ -214,7 +214,7 @@ final class Opening {
         let report = StoreReport(
             identity: store.superblock.identity, session: store.superblock.session, lastStopWasClean: wasClean,
             sessionContinued: continues, objectCount: store.index.count, replayedRecords: scan.chain.count,
-            indexRebuilt: isRebuilt, damage: damage)
+            indexRebuilt: isRebuilt, isDistrusted: mustDistrust, damage: damage)
         store.bury()
         for object in Array(Set(suspects)).sorted() where store.index[object] != nil {
             store.setState(object: object, .suspect, durable: false) { _ in }

@@ -172,6 +172,9 @@ package struct StoreReport: Sendable {
     package let objectCount: Int
     package let replayedRecords: Int
     package let indexRebuilt: Bool
+    /// Index or journal had lost what they knew: no copy is believed before it is compared, and that the store has none of
+    /// an object says nothing.
+    package let isDistrusted: Bool
     /// One line for each thing found damaged. Not empty: the store has distrusted its copies, or marked some suspect.
     package let damage: [String]
     package var incarnation: UInt64 { session.incarnation }

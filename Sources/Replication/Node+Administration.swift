@@ -72,7 +72,7 @@ extension Node: NodeAdministration {
                                 AttachedStore(
                                     id: store, path: path, disk: disk,
                                     copy: Copy(store: store, objects: objects, catalog: catalog),
-                                    session: report.session)))
+                                    session: report.session, isDistrusted: report.isDistrusted)))
                     }
                 }
             }

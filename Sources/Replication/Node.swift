@@ -24,6 +24,7 @@ package struct AttachedStore {
     package let disk: any Disk
     package let copy: Copy
     package let session: StoreSession
+    let isDistrusted: Bool
 
     /// What a store consists of before it belongs to a node.
     package struct Parts {
@@ -32,12 +33,18 @@ package struct AttachedStore {
         package let disk: any Disk
         package let objects: ObjectStore
         package let session: StoreSession
-        package init(id: StoreId, path: String, disk: any Disk, objects: ObjectStore, session: StoreSession) {
+        /// It was opened without knowing what it should have (see `StoreReport`).
+        package let isDistrusted: Bool
+        package init(
+            id: StoreId, path: String, disk: any Disk, objects: ObjectStore, session: StoreSession,
+            isDistrusted: Bool = false
+        ) {
             self.id = id
             self.path = path
             self.disk = disk
             self.objects = objects
             self.session = session
+            self.isDistrusted = isDistrusted
         }
     }
 }
@@ -126,7 +133,9 @@ package final class Node {
     package func attach(_ parts: AttachedStore.Parts) {
         let copy = Copy(store: parts.id, objects: parts.objects, catalog: catalog)
         stores.append(
-            AttachedStore(id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session))
+            AttachedStore(
+                id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session,
+                isDistrusted: parts.isDistrusted))
         stores.sort { $0.id < $1.id }
         gateway.attach(copy)
     }
@@ -143,17 +152,30 @@ package final class Node {
             detach(store)
         }
         let records = catalog.state.map.stores
-        var commands: [CatalogCommand] = []
+        // Who is here first, as only then can those that are missing leave S; last those that do not know what they should
+        // have: they are down until then, and leave S where another member is there.
+        var (here, missing, distrusted): ([CatalogCommand], [CatalogCommand], [CatalogCommand]) = ([], [], [])
         for record in records where record.node == id {
             if let store = stores.first(where: { $0.id == record.id }) {
-                if record.status != .out, record.status != .up || record.session != store.session {
-                    commands.append(.storeUp(record.id, session: store.session, wallClock: clock.wallClock))
+                guard record.status != .out, record.status != .up || record.session != store.session else { continue }
+                let up = CatalogCommand.storeUp(record.id, session: store.session, wallClock: clock.wallClock)
+                // A session that ended without a reboot ended for this reason, perhaps in a life that did not get to say so.
+                let hasLost = record.session.bootId == store.session.bootId && record.session != store.session
+                guard store.isDistrusted || hasLost else {
+                    here.append(up)
+                    continue
                 }
+                if record.status == .up {
+                    let reason = "it has lost its index or a part of its journal"
+                    distrusted.append(.storeDown(record.id, reason: reason, wallClock: clock.wallClock))
+                }
+                distrusted.append(up)
             } else if record.status == .up {
                 let reason = failed[record.id] ?? "not there at start"
-                commands.append(.storeDown(record.id, reason: reason, wallClock: clock.wallClock))
+                missing.append(.storeDown(record.id, reason: reason, wallClock: clock.wallClock))
             }
         }
+        let commands = here + missing + distrusted
         let finish = { [self] in
             isStarted = true
             for id in catalog.state.volumes.keys { pruner.prune(id) }
@@ -164,8 +186,6 @@ package final class Node {
         }
         gateway.adoptWhatIsDue()
         guard !commands.isEmpty else { return finish() }
-        // Who is here first: only then can those that are missing leave S.
-        commands.sort { isUp($0) && !isUp($1) }
         let join = Join(commands.count) { _ in finish() }
         for command in commands {
             catalog.propose(command, request: nil) { [self] answer in
@@ -173,10 +193,6 @@ package final class Node {
                 join.arrive(nil)
             }
         }
-    }
-
-    private func isUp(_ command: CatalogCommand) -> Bool {
-        if case .storeUp = command { true } else { false }
     }
 
     /// A store does not work any more: it leaves the map, once, and the guests go on without it.

@@ -212,7 +212,9 @@ final class StoreOpener {
                 }
                 clusters.append((report.identity.clusterId, path))
                 opened.append(
-                    AttachedStore.Parts(id: id, path: path, disk: disk, objects: objects, session: report.session))
+                    AttachedStore.Parts(
+                        id: id, path: path, disk: disk, objects: objects, session: report.session,
+                        isDistrusted: report.isDistrusted))
                 completion(nil)
             }
         }

@@ -50,6 +50,45 @@ import Testing
         }
     }
 
+    /// A store that has lost its index knows of what it still has, not of what it should have: that it has none of an
+    /// object says nothing, in the life that finds it out or, should that end at once, in the next one.
+    @Test(arguments: [nil, 0, 2, 5, 12, 40])
+    func anObjectThatIsGoneWithTheIndexIsNotZeros(_ stepsOfTheFirstLife: Int?) {
+        for seed in 1...3 {
+            let world = World(seed: UInt64(seed), stores: 5) { $0.settings.copies = 2 }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 20_000)
+            world.rest()
+            let object = ObjectId(volume, 0)
+            let pair = world.node.gateway.targets(world.node.gateway.volumes[volume]!, object.range)
+            // All is in the files, and the journal is empty.
+            world.shutDown()
+            let disk = world.shelves[world.shelf(pair[0])].disk
+            for name in disk.list(.index) { disk.delete(name) }
+            for name in disk.list(.object) { disk.delete(name) }
+            if let steps = stepsOfTheFirstLife {
+                #expect(world.start(steps: steps) == nil)
+                world.kill()
+            } else {
+                world.bootId = ClusterId(high: 1, low: 2)
+            }
+            #expect(world.start() == nil)
+            // The other one fails before anything was made from it: what nobody can say is not answered.
+            world.fail(pair[1])
+            world.askRead(.current(volume), 0, 20_000) { result in
+                guard case .success(let bytes) = result else { return }
+                #expect(bytes.allSatisfy { $0 == 1 })
+            }
+            world.pass(milliseconds: 3_000)
+            world.kill()
+            for shelf in world.shelves { shelf.disk.isBroken = false }
+            #expect(world.start() == nil)
+            world.expect(volume, 0, 20_000, stamp: 1)
+            world.rest()
+            world.expectAllWell()
+        }
+    }
+
     @Test func aFullStoreStopsNobodyAndCatchesUpWhenThereIsRoom() {
         for seed in 1...4 {
             let world = World(seed: UInt64(seed))

@@ -195,10 +195,11 @@ final class World: StoreProvider {
         cores.removeAll { $0.1 === core }
         claims.append(shelves[i].path)
         return AttachedStore.Parts(
-            id: report.identity.storeId, path: shelves[i].path, disk: disk, objects: core, session: report.session)
+            id: report.identity.storeId, path: shelves[i].path, disk: disk, objects: core, session: report.session,
+            isDistrusted: report.isDistrusted)
     }
 
-    private func startNode(_ parts: [AttachedStore.Parts], failed: [StoreId]) {
+    private func startNode(_ parts: [AttachedStore.Parts], failed: [StoreId], steps: Int? = nil) {
         let node = Node(
             id: NodeId(1), incarnation: life, catalog: catalog, storage: catalog, clock: machine, pool: pool,
             provider: self, storeConfiguration: storeConfiguration, options: options)
@@ -209,12 +210,18 @@ final class World: StoreProvider {
         self.node = node
         var isStarted = false
         node.start { isStarted = true }
+        if let steps {
+            endOfBatch()
+            for _ in 0..<steps { _ = step() }
+            return
+        }
         run("start") { isStarted }
     }
 
-    /// Starts again with what is on the disks. Answers why it does not start.
+    /// Starts again with what is on the disks. Answers why it does not start. `steps`: only so many of the node's start are
+    /// run, which may not be all.
     @discardableResult
-    func start(without missing: [StoreId] = [], acceptMissing: [StoreId] = []) -> SheepError? {
+    func start(without missing: [StoreId] = [], acceptMissing: [StoreId] = [], steps: Int? = nil) -> SheepError? {
         precondition(node == nil)
         life += 1
         cores = []
@@ -235,7 +242,7 @@ final class World: StoreProvider {
         let known = parts.filter { part in
             catalog.state.map.store(part.id).map { $0.status != .out } ?? false
         }
-        startNode(known, failed: failed)
+        startNode(known, failed: failed, steps: steps)
         return nil
     }
 
