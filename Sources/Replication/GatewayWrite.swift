@@ -239,7 +239,7 @@ extension Gateway {
         case .failure(.dead(let reason)):
             operation.failed.append(store)
             reportFailure(store, reason)
-        case .failure(.staleEpoch):
+        case .failure(.staleEpoch), .failure(.silent):
             operation.failed.append(store)  // sent again when the new map is here
         case .failure(.staleTerm):
             return finish(volume, operation, .inputOutput)
