@@ -48,6 +48,16 @@ final class RandomLife {
     private static let spots = [0, 120, 8192 - 24, 8192 + 256, 2 * 8192 - 8, 2 * 8192 + 1000]
     private static let spread = 32
 
+    /// A life of another world than a host with some stores.
+    init(seed: UInt64, world: World) {
+        self.seed = seed
+        self.world = world
+        givesUpSoon = false
+        random = Random(seed ^ 0x11fe)
+        addVolume()
+        addVolume()
+    }
+
     init(seed: UInt64) {
         self.seed = seed
         var random = Random(seed ^ 0x11fe)
@@ -92,6 +102,7 @@ final class RandomLife {
     }
 
     private func act() {
+        if let cluster = world as? ClusterWorld, random.chance(percent: 6) { note(cluster.disturb(&random)) }
         let volume = random.pick(volumes)
         switch random.below(1000) {
         case 0..<480: write(volume)
@@ -426,7 +437,7 @@ final class RandomLife {
         restart()
     }
     private func changeStores() {
-        guard world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up }) else { return }
+        guard !(world is ClusterWorld), world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up }) else { return }
         if world.catalog.state.map.stores.count < 5, random.chance(percent: 50) {
             let path = "/new\(name())"
             let index = world.addShelf(path)

@@ -71,6 +71,7 @@ package final class RemotePeer {
     private var sent: Deque<PendingRequest?> = []
     private var firstId: UInt64 = 1
     private var lastOrder: UInt64 = 0
+    private var lastAcknowledged: UInt64 = 0
     package private(set) var bytesOnTheWay = 0
     /// The lane that may send first, so that each has its turn.
     private var turn = 0
@@ -194,6 +195,8 @@ package final class RemotePeer {
         statistics.requests += 1
         statistics.largestBytesOnTheWay = max(statistics.largestBytesOnTheWay, bytesOnTheWay)
         link.send(request.frame)
+        // The peer keeps the answers until then.
+        if request.id - lastAcknowledged > CopyServer.maximumDistance / 4 { beat(clock.now) }
     }
 
     private func dropAnswered() {
@@ -227,7 +230,8 @@ package final class RemotePeer {
         isConnected = true
         connectionCount += 1
         lastHeard = clock.now
-        lastBeat = clock.now
+        // First of all, so that a life of the peer that knows nothing learns where the numbers are.
+        beat(clock.now)
         guard isSameLife else { return begunAnew() }
         for case let request? in sent {
             statistics.resent += 1
@@ -348,6 +352,7 @@ package final class RemotePeer {
             header.request = request.id
             break
         }
+        lastAcknowledged = header.request
         link.send(Frame(header))
     }
 

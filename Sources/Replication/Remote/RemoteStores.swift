@@ -15,6 +15,7 @@ package final class RemoteStores {
         var isReported = false
     }
     private let gateway: Gateway
+    private let recovery: Recovery
     private let catalog: any CatalogProposer
     private let clock: any Clock
     private let node: NodeId
@@ -26,22 +27,21 @@ package final class RemoteStores {
     /// A store does not answer, for this reason: its exclusion is asked for. Called again every while until it is down.
     package var report: (StoreId, String) -> Void
 
-    package init(
-        gateway: Gateway, catalog: any CatalogProposer, clock: any Clock, node: NodeId,
-        limits: RemoteLimits = RemoteLimits()
-    ) {
-        self.gateway = gateway
-        self.catalog = catalog
-        self.clock = clock
-        self.node = node
+    /// For the gateway and the recovery of this node. To be made after it, so that it hears of the map first.
+    package init(node: Node, limits: RemoteLimits = RemoteLimits()) {
+        gateway = node.gateway
+        recovery = node.recovery
+        catalog = node.catalog
+        clock = node.clock
+        self.node = node.id
         patienceMilliseconds = limits.dataTimeoutMilliseconds
-        report = { [unowned catalog, unowned clock] store, reason in
+        report = { [unowned catalog = node.catalog, unowned clock = node.clock] store, reason in
             catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { _ in }
         }
         // What a copy on another node answers of its store's death is that store's, not one of this node's.
         let local = gateway.onStoreFailure
         gateway.onStoreFailure = { [weak self] store, reason in
-            guard let self, let record = self.catalog.state.map.store(store), record.node != node else {
+            guard let self, let record = catalog.state.map.store(store), record.node != self.node else {
                 return local(store, reason)
             }
             failed(store, reason)
@@ -101,8 +101,8 @@ package final class RemoteStores {
 
     private func opened(_ copy: RemoteCopy) {
         guard entries.contains(where: { $0.copy === copy }), gateway.channel(copy.store) !== copy else { return }
-        gateway.attach(copy)
-        gateway.mapChanged()
+        gateway.takeIn(copy)
+        recovery.wake()
     }
 
     private func becameSilent(_ copy: RemoteCopy, _ reason: String) {
@@ -142,6 +142,14 @@ package final class RemoteStores {
 }
 
 extension Gateway {
+    /// A store that the map has as up is there, some time after the map said so.
+    func takeIn(_ channel: any CopyChannel) {
+        attach(channel)
+        // What the others have was perhaps compared in this epoch already, without it: a member of S, maybe.
+        for id in volumeOrder { volumes[id]?.learntEpoch = nil }
+        mapChanged()
+    }
+
     /// The store has gone, and the map does not say so yet: objects look anew who is there, so that what lacks a member of S
     /// waits until the map has changed.
     func letGo(_ store: StoreId) {
