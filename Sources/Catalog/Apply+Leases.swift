@@ -24,6 +24,17 @@ extension CatalogState {
         return .term(term)
     }
 
+    mutating func raiseTerm(
+        _ id: VolumeId, _ term: Term, _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        let volume: VolumeRecord
+        if let hidden = volumes[id] { volume = hidden } else { volume = try requireVolume(id) }
+        if volume.term >= term { return .done }
+        volumes[id]?.term = term
+        changes.append(.volumeChanged(id))
+        return .done
+    }
+
     mutating func releaseLease(
         _ id: VolumeId, _ term: Term, _ changes: inout [CatalogChange]
     ) throws(SheepError) -> CommandAnswer {

@@ -233,10 +233,29 @@ extension CatalogState {
             }
             heirs += found.map { ($0.index, copies, $0.ranges) }
         }
-        for heir in heirs { map.stores[heir.index].inSync[copies: heir.copies].formUnion(heir.ranges) }
+        for heir in heirs {
+            map.stores[heir.index].inSync[copies: heir.copies].formUnion(heir.ranges)
+            var adoption =
+                map.stores[heir.index].adoption
+                ?? Adoption(ranges: InSyncSets(levelCount: map.levelCount), since: map.epoch)
+            adoption.ranges[copies: heir.copies].formUnion(heir.ranges)
+            adoption.since = map.epoch.next
+            map.stores[heir.index].adoption = adoption
+        }
         for id in ids { map.stores[try requireStore(id)].inSync = InSyncSets(levelCount: map.levelCount) }
         forgetLeavers()
         finishMapChange(&changes)
+        return .done
+    }
+
+    mutating func adopted(
+        _ id: StoreId, _ since: Epoch, _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        let index = try requireStore(id)
+        // Another loss was accepted meanwhile: there is more to adopt.
+        guard map.stores[index].adoption?.since == since else { return .done }
+        map.stores[index].adoption = nil
+        changes.append(.map)
         return .done
     }
 

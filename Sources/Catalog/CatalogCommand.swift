@@ -47,6 +47,8 @@ package enum CatalogCommand: Hashable, Sendable {
     /// Gives (volume, node, incarnation) the next term. The local driver grants at once.
     case acquireLease(VolumeId, node: NodeId, incarnation: UInt64)
     case releaseLease(VolumeId, term: Term)
+    /// Terms up to this one were given by a catalog that is lost: the next one is higher.
+    case raiseTerm(VolumeId, Term)
     // the map
     case addStore(StoreDescription)
     case storeUp(StoreId, session: StoreSession, wallClock: UInt64)
@@ -64,6 +66,9 @@ package enum CatalogCommand: Hashable, Sendable {
     case dropOldRing(epoch: Epoch)
     /// An administrator gives up what only these stores have.
     case acceptLoss([StoreId])
+    /// The store's copies in the ranges that it was to adopt are as they are now, durably; only what was accepted in
+    /// that epoch.
+    case adopted(StoreId, since: Epoch)
     /// An administrator lets the running move be replaced by a join or a change of weight; conditional on the epoch.
     case allowMoveReplacement(epoch: Epoch)
     /// The stores whose logs hold the catalog from this entry on.

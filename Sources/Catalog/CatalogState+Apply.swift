@@ -83,6 +83,7 @@ extension CatalogState {
         case .acquireLease(let volume, let node, let incarnation):
             return try acquireLease(volume, node, incarnation, &changes)
         case .releaseLease(let volume, let term): return try releaseLease(volume, term, &changes)
+        case .raiseTerm(let volume, let term): return try raiseTerm(volume, term, &changes)
         case .addStore(let description): return try addStore(description, &changes)
         case .storeUp(let id, let session, let wallClock): return try storeUp(id, session, wallClock, &changes)
         case .storeDown(let id, let reason, let wallClock): return try storeDown(id, reason, wallClock, &changes)
@@ -93,6 +94,7 @@ extension CatalogState {
         case .inSync(let id, let ranges, let epoch): return try inSync(id, ranges, epoch, &changes)
         case .dropOldRing(let epoch): return try dropOldRing(epoch, &changes)
         case .acceptLoss(let ids): return try acceptLoss(ids, &changes)
+        case .adopted(let id, let since): return try adopted(id, since, &changes)
         case .allowMoveReplacement(let epoch): return try allowMoveReplacement(epoch, &changes)
         case .setCatalogStores(let ids): return try setCatalogStores(ids)
         case .changeSettings(let new): return try changeSettings(new, &changes)

@@ -109,6 +109,14 @@ extension CatalogState {
         for store in map.stores {
             guard store.id.rawValue != 0, store.weight <= ClusterMap.maximumWeight else { return "store" }
             guard store.inSync.levels.count == map.levelCount else { return "in-sync ranges" }
+            if let adoption = store.adoption {
+                guard adoption.ranges.levels.count == map.levelCount, !adoption.ranges.isEmpty,
+                    adoption.since <= map.epoch,
+                    (1...map.levelCount).allSatisfy({
+                        store.inSync[copies: $0].isSuperset(of: adoption.ranges[copies: $0])
+                    })
+                else { return "adoption" }
+            }
             for copies in 1...map.levelCount { known[copies: copies].formUnion(store.inSync[copies: copies]) }
         }
         if map.onRing.zoneCount > 0, known.levels.contains(where: { $0.count != rangeCount }) {

@@ -249,6 +249,15 @@ package struct StoreRecord: Hashable, Sendable {
     /// The epoch at which it last came up after an unclean stop under another boot id: what was not synced by then
     /// may be gone, so copies on it are made equal before they are read. nil: never.
     package var sessionBrokeAt: Epoch?
+    /// What it is in-sync for only because a loss was accepted, until its copies there have been taken as they are.
+    package var adoption: Adoption? = nil
+}
+
+/// The part of S that an accepted loss made of a store that did not have everything.
+package struct Adoption: Hashable, Sendable {
+    package internal(set) var ranges: InSyncSets
+    /// The epoch in which a loss was accepted last.
+    package internal(set) var since: Epoch
 }
 
 /// (mount or client id, number in it): repeating a command with the same id gets the first answer.

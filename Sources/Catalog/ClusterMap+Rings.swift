@@ -135,6 +135,7 @@ extension ClusterMap {
     /// With stores on one host a member's session cannot be judged by others that are missing: after a reboot the
     /// session of a missing store is as broken as those of its neighbours, so members that are up suffice.
     mutating func settleInSync(_ settings: Settings) {
+        defer { settleAdoptions() }
         for i in stores.indices where stores[i].inSync.levels.count != levelCount {
             stores[i].inSync.setLevelCount(levelCount)
         }
@@ -145,6 +146,16 @@ extension ClusterMap {
             free.formIntersection(
                 ranges(withUpTargets: minimumCopies(settings, volumeCopies: copies), copies: copies))
             for i in stores.indices where stores[i].status != .up { stores[i].inSync[copies: copies].subtract(free) }
+        }
+    }
+
+    /// Who has left S gets everything anew, so there is nothing to adopt: its copies must not be believed later.
+    private mutating func settleAdoptions() {
+        for i in stores.indices {
+            guard var adoption = stores[i].adoption else { continue }
+            adoption.ranges.setLevelCount(levelCount)
+            adoption.ranges.formIntersection(stores[i].inSync)
+            stores[i].adoption = adoption.ranges.isEmpty ? nil : adoption
         }
     }
 }

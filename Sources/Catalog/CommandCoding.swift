@@ -176,6 +176,14 @@ extension CatalogCommand {
         case .setCatalogStores(let v0):
             w.write(UInt8(37))
             w.write(all: v0) { $0.write($1) }
+        case .adopted(let v0, let since):
+            w.write(UInt8(39))
+            w.write(v0)
+            w.write(since)
+        case .raiseTerm(let v0, let v1):
+            w.write(UInt8(40))
+            w.write(v0)
+            w.write(v1)
         }
     }
 
@@ -239,6 +247,8 @@ extension CatalogCommand {
         case 36: self = .allowMoveReplacement(epoch: try r.epoch())
         case 38: self = .copiesReached(try r.volumeId(), copies: try r.int(), epoch: try r.epoch())
         case 37: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
+        case 39: self = .adopted(try r.storeId(), since: try r.epoch())
+        case 40: self = .raiseTerm(try r.volumeId(), try r.term())
         default: throw .badValue("command")
         }
     }

@@ -31,6 +31,12 @@ package struct InSyncSets: Hashable, Sendable {
     package mutating func subtract(_ other: InSyncSets) {
         for i in levels.indices { levels[i].subtract(other[copies: i + 1]) }
     }
+    package mutating func formUnion(_ other: InSyncSets) {
+        for i in levels.indices { levels[i].formUnion(other[copies: i + 1]) }
+    }
+    package mutating func formIntersection(_ other: InSyncSets) {
+        for i in levels.indices { levels[i].formIntersection(other[copies: i + 1]) }
+    }
     /// More copies may be asked for from now on, or fewer.
     mutating func setLevelCount(_ count: Int) {
         while levels.count < count { levels.append(levels.last!) }

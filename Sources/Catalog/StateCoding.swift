@@ -5,7 +5,8 @@ import OrderedCollections
 import Placement
 
 /// The version of the formats of log entries and state images.
-package let catalogFormatVersion: UInt16 = 1
+/// 2: adoptions, behind everything else where there are any.
+package let catalogFormatVersion: UInt16 = 2
 
 extension CatalogState {
     package func encoded() -> [UInt8] {
@@ -30,6 +31,7 @@ extension CatalogState {
             w.write(answered.index)
             w.write(answered.answer)
         }
+        map.encodeAdoptions(&w)
         return w.bytes
     }
 
@@ -65,6 +67,7 @@ extension CatalogState {
             let request = try r.requestId()
             answered[request] = AnsweredRequest(index: try r.counter(), answer: try r.answer())
         }
+        if r.remaining > 0 { try map.readAdoptions(&r) }
         guard r.remaining == 0 else { throw .badValue("bytes behind the state") }
         if let problem = inconsistency() { throw .badValue(problem) }
     }
@@ -92,6 +95,40 @@ extension ClusterMap {
         let to = try r.optional { r throws(DecodeError) in try RingDescription(&r, known) }
         setOn(on)
         setTo(to)
+    }
+
+    fileprivate func encodeAdoptions(_ w: inout ByteWriter) {
+        let adopting = stores.filter { $0.adoption != nil }
+        guard !adopting.isEmpty else { return }
+        w.write(all: adopting) { w, store in
+            w.write(store.id)
+            w.write(store.adoption!.since)
+            w.write(all: store.adoption!.ranges.levels) { $0.write($1) }
+        }
+    }
+
+    fileprivate mutating func readAdoptions(_ r: inout ByteReader) throws(DecodeError) {
+        let count = try r.readCount(minimumSize: 20)
+        guard count > 0 else { throw .badValue("adoptions") }
+        var next = 0
+        for _ in 0..<count {
+            let id = try r.storeId()
+            let since = try r.epoch()
+            let ranges = try InSyncSets(&r)
+            guard let index = stores[next...].firstIndex(where: { $0.id == id }) else { throw .badValue("adoptions") }
+            stores[index].adoption = Adoption(ranges: ranges, since: since)
+            next = index + 1
+        }
+    }
+}
+
+extension InSyncSets {
+    fileprivate init(_ r: inout ByteReader) throws(DecodeError) {
+        let count = try r.readCount(minimumSize: 1)
+        guard (1...7).contains(count) else { throw .badValue("in-sync ranges") }
+        var levels: [RangeSet] = []
+        for _ in 0..<count { levels.append(try r.rangeSet()) }
+        self.init(levels: levels)
     }
 }
 
@@ -146,11 +183,7 @@ extension StoreRecord {
         session = try r.session()
         reason = try r.readString()
         changedWallClock = try r.read()
-        let count = try r.readCount(minimumSize: 1)
-        guard (1...7).contains(count) else { throw .badValue("in-sync ranges") }
-        var levels: [RangeSet] = []
-        for _ in 0..<count { levels.append(try r.rangeSet()) }
-        inSync = InSyncSets(levels: levels)
+        inSync = try InSyncSets(&r)
         isLeaving = try r.readBool()
         sessionBrokeAt = try r.optional { r throws(DecodeError) in try r.epoch() }
     }

@@ -6,44 +6,56 @@ import Model
 import ObjectStore
 import OrderedCollections
 
-/// Ranges that a store is in-sync for since a loss was accepted.
-struct Adoption {
+struct RunningAdoption {
     let store: StoreId
     let ranges: InSyncSets
 }
 
 extension Gateway {
-    /// Of objects in these ranges nobody has what was acknowledged last: writes on their way end with EIO, and everything
-    /// else waits until the copies that are left have been looked at again.
-    func adopt(_ adoptions: [Adoption]) {
-        for id in volumeOrder {
-            guard let volume = volumes[id], volume.phase == .ready else { continue }
-            for adoption in adoptions {
-                for index in volume.indices()
-                where adoption.ranges[ObjectId(id, index).range, copies: volume.sureCopies] {
-                    guard volume.exceptions[index]?[adoption.store] != .complete else { continue }
-                    forget(volume, index, adoption.store)
+    /// Begins what the catalog says is still to be adopted by stores of this node: after the loss was accepted, and again
+    /// after a restart, should this process not come to the end of it. Of objects in these ranges nobody has what was
+    /// acknowledged last: writes on their way end with EIO, and everything else waits until the copies that are left have
+    /// been looked at again.
+    func adoptWhatIsDue() {
+        for record in catalog.state.map.stores where record.status == .up {
+            guard let adoption = record.adoption, !runningAdoptions.contains(where: { $0.store == record.id }),
+                let copy = localCopies().first(where: { $0.store == record.id })
+            else { continue }
+            runningAdoptions.append(RunningAdoption(store: record.id, ranges: adoption.ranges))
+            forgetAll(record.id, adoption.ranges)
+            copy.adopt(adoption.ranges) { [self] failure in
+                if case .dead(let reason)? = failure { reportFailure(record.id, reason) }
+                guard failure == nil else { return adoptionEnded(record.id) }
+                catalog.propose(.adopted(record.id, since: adoption.since), request: nil) { [self] answer in
+                    adoptionEnded(record.id)
+                    // Another loss was accepted meanwhile.
+                    if case .done = answer { adoptWhatIsDue() }
                 }
             }
         }
-        runningAdoptions += 1
-        let join = Join(adoptions.count) { [self] _ in
-            runningAdoptions -= 1
-            guard runningAdoptions == 0 else { return }
-            let waiting = adoptionWaiters
-            adoptionWaiters = []
-            for action in waiting { action() }
-            for id in volumeOrder { volumes[id]?.learntEpoch = nil }
-            wakeWaiters()
-        }
-        for adoption in adoptions {
-            guard let copy = localCopies().first(where: { $0.store == adoption.store }) else {
-                join.arrive(nil)
-                continue
-            }
-            copy.adopt(adoption.ranges) { [self] failure in
-                if case .dead(let reason)? = failure { reportFailure(adoption.store, reason) }
-                join.arrive(nil)
+    }
+
+    private func adoptionEnded(_ store: StoreId) {
+        runningAdoptions.removeAll { $0.store == store }
+        guard runningAdoptions.isEmpty else { return }
+        for id in volumeOrder { volumes[id]?.learntEpoch = nil }
+        let waiting = adoptionWaiters
+        adoptionWaiters = []
+        for action in waiting { action() }
+        wakeWaiters()
+    }
+
+    /// Whether a copy of an object in `range` is being adopted.
+    func isAdopting(_ volume: VolumeState, _ range: RangeIndex) -> Bool {
+        runningAdoptions.contains { $0.ranges[range, copies: volume.sureCopies] }
+    }
+
+    private func forgetAll(_ store: StoreId, _ ranges: InSyncSets) {
+        for id in volumeOrder {
+            guard let volume = volumes[id], volume.phase == .ready else { continue }
+            for index in volume.indices() where ranges[ObjectId(id, index).range, copies: volume.sureCopies] {
+                guard volume.exceptions[index]?[store] != .complete else { continue }
+                forget(volume, index, store)
             }
         }
     }

@@ -39,10 +39,8 @@ package final class Gateway {
     /// The map's epoch and the usual number of copies that a write needs: kept here, because asking the catalog's state
     /// for them on every request would copy it.
     private(set) var epoch: Epoch
-    /// Who was in-sync for what, ascending.
-    private var inSync: [Adoption] = []
-    /// Losses were accepted, and local copies are being adopted: nobody is asked what he has before that is over.
-    var runningAdoptions = 0
+    /// Losses were accepted, and these stores' copies are being adopted: nobody is asked what he has before that is over.
+    var runningAdoptions: [RunningAdoption] = []
     var adoptionWaiters: [() -> Void] = []
     private var usualMinimum = 1
     private var isMinimumSet = false
@@ -71,7 +69,6 @@ package final class Gateway {
     private func readMap() {
         let state = catalog.state
         epoch = state.map.epoch
-        inSync = state.map.stores.map { Adoption(store: $0.id, ranges: $0.inSync) }
         usualMinimum = state.map.minimumCopies(state.settings)
         isMinimumSet = state.settings.minCopies > 0
     }
@@ -207,10 +204,8 @@ package final class Gateway {
     /// The map has changed: slots are made anew, newly attached stores are fenced, and writes that waited for an
     /// exclusion are looked at again.
     package func mapChanged() {
-        let (past, before) = (epoch, inSync)
         readMap()
-        let adoptions = epoch == past ? [] : added(to: before)
-        if !adoptions.isEmpty { adopt(adoptions) }
+        adoptWhatIsDue()
         let waiters = exclusionWaiters
         exclusionWaiters = []
         for (store, action) in waiters { whenExcluded(store, action) }
@@ -220,16 +215,6 @@ package final class Gateway {
             forgetFormerTargets(volume)
             mapSettled(volume)
             fenceMissing(volume)
-        }
-    }
-
-    /// What stores are in-sync for that they were not before; before the first volume it means nothing.
-    private func added(to before: [Adoption]) -> [Adoption] {
-        guard catalog.state.nextVolumeId > 1 else { return [] }
-        return inSync.compactMap { now in
-            var ranges = now.ranges
-            if let old = before.first(where: { $0.store == now.store }) { ranges.subtract(old.ranges) }
-            return ranges.isEmpty ? nil : Adoption(store: now.store, ranges: ranges)
         }
     }
 

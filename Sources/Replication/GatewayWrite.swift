@@ -118,6 +118,10 @@ extension Gateway {
         _ body: @escaping (ObjectState) -> Void
     ) {
         if volume.isRemoved { return failed(.stale) }
+        if !runningAdoptions.isEmpty, isAdopting(volume, ObjectId(volume.id, index).range) {
+            adoptionWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
+            return
+        }
         let object = object(volume, index)
         guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in

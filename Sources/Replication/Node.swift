@@ -75,6 +75,7 @@ package final class Node {
     private var inMap: [StoreId] = []
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
+    private var isStarted = false
     /// No new work is begun.
     var isStopping = false
     /// The stores are being closed: what they report now has no meaning any more.
@@ -152,12 +153,14 @@ package final class Node {
             }
         }
         let finish = { [self] in
+            isStarted = true
             for id in catalog.state.volumes.keys { pruner.prune(id) }
             recovery.wake()
             watchDownStores()
             watchIdleVolumes()
             completion()
         }
+        gateway.adoptWhatIsDue()
         guard !commands.isEmpty else { return finish() }
         // Who is here first: only then can those that are missing leave S.
         commands.sort { isUp($0) && !isUp($1) }
@@ -260,7 +263,8 @@ package final class Node {
             letRemovedStoresGo()
             for store in stores { store.copy.mapChanged() }
             gateway.mapChanged()
-            recovery.wake()
+            // Volumes are taken when all stores are there.
+            if isStarted { recovery.wake() }
         } else if mustRemoveObjects {
             recovery.wake()
         }

@@ -34,7 +34,17 @@ extension Gateway {
             volume.exceptions = [:]
             volume.objects = [:]
             volume.sortedIndices = nil
-            fence(volume, upChannels()) { [self] in becameReady(volume, nil) }
+            fence(volume, upChannels()) { [self] highest in
+                if highest > volume.term { raise(volume, to: highest) } else { becameReady(volume, nil) }
+            }
+        }
+    }
+
+    /// The stores know of higher terms than the catalog, which is older than them (an administrator has accepted that a
+    /// newer one is missing): no version may be given below what they have.
+    private func raise(_ volume: VolumeState, to term: Term) {
+        catalog.propose(.raiseTerm(volume.id, term), request: nil) { [self] answer in
+            if case .refused(let error) = answer { becameReady(volume, error.errno) } else { acquire(volume) }
         }
     }
 
@@ -53,15 +63,17 @@ extension Gateway {
         for action in waiting { action(errno) }
     }
 
-    /// Fences the stores and learns what they have; calls back when all have answered or failed.
+    /// Fences the stores and learns what they have; calls back when all have answered or failed, with the highest term
+    /// that they know of.
     private func fence(
-        _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping () -> Void
+        _ volume: VolumeState, _ stores: [any CopyChannel], anew: Bool = false, _ completion: @escaping (Term) -> Void
     ) {
-        if runningAdoptions > 0 {
+        if !runningAdoptions.isEmpty {
             adoptionWaiters.append { [self] in fence(volume, stores, anew: anew, completion) }
             return
         }
         var answers: [(StoreId, [CopySummary])] = []
+        var highest = volume.term
         let join = Join(max(1, stores.count)) { [self] _ in
             let earlier = anew ? [] : volume.heard
             // Not before what they have is known: a store that counts as fenced is written to.
@@ -70,7 +82,7 @@ extension Gateway {
                 if !volume.heard.contains(store) { volume.heard.append(store) }
             }
             learn(volume, answers.sorted { $0.0 < $1.0 }, earlier: earlier, anew: anew)
-            completion()
+            completion(highest)
         }
         guard !stores.isEmpty else { return join.arrive(nil) }
         let authority = Authority(epoch: catalog.state.map.epoch, term: volume.term)
@@ -78,13 +90,30 @@ extension Gateway {
             channel.fence(volume.id, authority) { [self] result in
                 switch result {
                 case .success(let summaries):
-                    answers.append((channel.store, summaries))
+                    let newest = summaries.reduce(volume.term) { max($0, $1.version.term) }
+                    highest = max(highest, newest)
+                    if newest > volume.term, volume.phase == .ready {
+                        refuseNewer(volume, channel.store)
+                    } else {
+                        answers.append((channel.store, summaries))
+                    }
+                case .failure(.staleTerm(let term)):
+                    highest = max(highest, term)
+                    if volume.phase == .ready { refuseNewer(volume, channel.store) }
                 case .failure(.dead(let reason)): reportFailure(channel.store, reason)
                 case .failure: break
                 }
                 join.arrive(nil)
             }
         }
+    }
+
+    /// A store that joins a volume in use was written under a newer catalog than this one: it would outrank what is
+    /// written now. When the volume is taken anew, with the store, its term is raised first.
+    private func refuseNewer(_ volume: VolumeState, _ store: StoreId) {
+        guard volumes[volume.id] === volume else { return }
+        reportFailure(
+            store, "it has newer terms of a volume in use than the catalog: start sheep again with all stores")
     }
 
     /// Compares what the stores have. Objects whose members of S do not agree are made equal before their first use.
@@ -96,13 +125,26 @@ extension Gateway {
         let known = volume.indices()
         var knownPosition = 0
         var positions = [Int](repeating: 0, count: answers.count)
+        // A volume that nothing is known of yet, as after each start: most of its objects, which may be millions, are
+        // alike on all their targets, and that is quickly seen.
+        let isFirst = known.isEmpty && earlier.isEmpty && volume.objects.isEmpty && volume.exceptions.isEmpty
+        var plain = isFirst ? PlainRanges(answers.map(\.0)) : nil
+        if isFirst { volume.summaries.reserveCapacity(answers.map(\.1.count).max() ?? 0) }
         while true {
             var next: UInt32? = knownPosition < known.count ? known[knownPosition] : nil
-            for (i, answer) in answers.enumerated() where positions[i] < answer.1.count {
-                let index = answer.1[positions[i]].object.index
+            for i in answers.indices where positions[i] < answers[i].1.count {
+                let index = answers[i].1[positions[i]].object.index
                 next = min(next ?? index, index)
             }
             guard let index = next else { break }
+            if plain != nil, let version = alike(volume, index, map, answers, positions, &plain!) {
+                volume.summaries[index] = ObjectSummary(version: version, isUniform: true)
+                for i in answers.indices
+                where positions[i] < answers[i].1.count && answers[i].1[positions[i]].object.index == index {
+                    positions[i] += 1
+                }
+                continue
+            }
             let isKnown = knownPosition < known.count && known[knownPosition] == index
             if isKnown { knownPosition += 1 }
             var found: [(StoreId, CopySummary?)] = []
@@ -129,6 +171,33 @@ extension Gateway {
             }
         }
         volume.sortedIndices = nil
+    }
+
+    /// The version of an object of which all targets are members of S and have a sound copy, all of that version.
+    private func alike(
+        _ volume: VolumeState, _ index: UInt32, _ map: ClusterMap, _ answers: [(StoreId, [CopySummary])],
+        _ positions: [Int], _ plain: inout PlainRanges
+    ) -> Version? {
+        let range = ObjectId(volume.id, index).range
+        let targets: [Int]
+        if let known = plain.known[range] {
+            targets = known
+        } else {
+            targets = plain.answerers(of: self.targets(volume, range)) {
+                map.isMember($0, range, copies: volume.sureCopies)
+            }
+            plain.known[range] = targets
+        }
+        var common: Version?
+        for i in targets {
+            guard positions[i] < answers[i].1.count else { return nil }
+            let summary = answers[i].1[positions[i]]
+            guard summary.object.index == index, summary.isSound, common == nil || common == summary.version else {
+                return nil
+            }
+            common = summary.version
+        }
+        return common
     }
 
     private func learn(
@@ -173,7 +242,7 @@ extension Gateway {
         let map = catalog.state.map
         let missing = channels.filter { map.store($0.store)?.status == .up && !volume.fenced.contains($0.store) }
         guard !missing.isEmpty else { return }
-        fence(volume, missing) { [self] in
+        fence(volume, missing) { [self] _ in
             mapSettled(volume)
             wakeWaiters()
         }
@@ -259,7 +328,7 @@ extension Gateway {
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
         volume.learntEpoch = epoch.rawValue
-        fence(volume, upChannels(), anew: true, completion)
+        fence(volume, upChannels(), anew: true) { _ in completion() }
         return true
     }
 
@@ -292,4 +361,18 @@ extension Gateway {
 extension CopySummary {
     /// It counts: complete, and not distrusted.
     var isSound: Bool { state == .complete && isVerified }
+}
+
+/// Which of the stores that answered are the targets of a range, where all of them answered and are members of S.
+private struct PlainRanges {
+    private let stores: [StoreId]
+    var known: [RangeIndex: [Int]] = [:]
+
+    init(_ stores: [StoreId]) { self.stores = stores }
+
+    /// Positions of the targets among the stores that answered; none if one is missing, or no member.
+    func answerers(of targets: [StoreId], isMember: (StoreId) -> Bool) -> [Int] {
+        let found = targets.compactMap { stores.firstIndex(of: $0) }
+        return found.count == targets.count && targets.allSatisfy(isMember) ? found : []
+    }
 }

@@ -81,12 +81,41 @@ extension Gateway {
             }
         }
         guard size < volume.size else { return propose {} }
-        // Writes on their way to what is cut off must not land behind the trim.
-        drained([volume]) { [self] in
-            completion(refusal(.tryAgain, "the volume was not resized"))
-        } _: {
-            propose($0)
+        decideAbsent(volume, from: size) { [self] errno in
+            if let errno { return completion(refusal(errno, "the volume was not resized")) }
+            // Writes on their way to what is cut off must not land behind the trim.
+            drained([volume]) { [self] in
+                completion(refusal(.tryAgain, "the volume was not resized"))
+            } _: {
+                propose($0)
+            }
         }
+    }
+
+    /// A member of S that is away may have objects beyond `size` that nobody here knows of. That they are absent is
+    /// decided, durably, before they are cut off: the trim goes by what is known, and what that member has must not show
+    /// when it is back and the volume has grown again.
+    private func decideAbsent(_ volume: VolumeState, from size: UInt64, _ completion: @escaping (Errno?) -> Void) {
+        whenReady(volume.id) { [self] ready, errno in
+            guard ready != nil else { return completion(errno) }
+            guard size < volume.size else { return completion(nil) }
+            let first = UInt32(size / UInt64(objectSize))
+            let last = UInt32((volume.size - 1) / UInt64(objectSize))
+            decideNext(volume, undecidedIndices(volume, first...last)[...], completion)
+        }
+    }
+
+    /// A few objects at a time.
+    private func decideNext(
+        _ volume: VolumeState, _ indices: ArraySlice<UInt32>, _ completion: @escaping (Errno?) -> Void
+    ) {
+        let batch = indices.prefix(8)
+        guard !batch.isEmpty else { return completion(nil) }
+        let join = Join(batch.count) { [self] errno in
+            if let errno { return completion(errno) }
+            clock.after(milliseconds: 0) { [self] in decideNext(volume, indices.dropFirst(8), completion) }
+        }
+        for index in batch { whenPrepared(volume, index, failed: join.arrive) { _ in join.arrive(nil) } }
     }
 
     /// Gives back what a shrink has cut off; also one that an earlier process left unfinished.

@@ -129,12 +129,12 @@ extension Gateway {
     }
 
     /// See `VolumeService.allocatedBytes`. Counted anew after each change; for volumes with very many objects, where
-    /// counting takes long, at most every ten seconds.
+    /// counting takes long, at most every ten seconds, or every 50 seconds for a million of them.
     package func allocatedBytes(_ view: VolumeView, _ completion: @escaping (UInt64) -> Void) {
         whenReady(view.volume) { [self] volume, _ in
             guard let volume else { return completion(0) }
             if let allocated = volume.allocated, !allocated.isOld || volume.summaries.count > 20_000,
-                clock.now.milliseconds(since: allocated.at) < 10_000
+                clock.now.milliseconds(since: allocated.at) < max(10_000, UInt64(volume.summaries.count) / 20)
             {
                 return completion(allocated.bytes)
             }
@@ -147,17 +147,29 @@ extension Gateway {
     /// What the volume's own objects take on one copy each: blocks with data, all generations. Where an object has holes
     /// the sum stays below the size, so that tools see a sparse file.
     private func countAllocated(_ id: VolumeId) -> UInt64 {
-        var largest: [UInt32: Int] = [:]
-        var total = 0
+        // Ascending by the object's index: the lists of the copies are merged.
+        var largest: [(index: UInt32, blocks: Int)] = []
         for copy in localCopies() {
-            for entry in copy.objects.objects(of: id) where entry.state == .complete {
-                let blocks = min(entry.allocatedBlocks, blocksPerObject)
-                let known = largest[entry.object.index] ?? 0
-                guard blocks > known else { continue }
-                largest[entry.object.index] = blocks
-                total += blocks - known
+            var merged: [(index: UInt32, blocks: Int)] = []
+            merged.reserveCapacity(largest.count)
+            var position = 0
+            copy.objects.forEach(in: id) { entry in
+                guard entry.state == .complete else { return }
+                let index = entry.object.index
+                var blocks = min(entry.allocatedBlocks, blocksPerObject)
+                while position < largest.count, largest[position].index < index {
+                    merged.append(largest[position])
+                    position += 1
+                }
+                if position < largest.count, largest[position].index == index {
+                    blocks = max(blocks, largest[position].blocks)
+                    position += 1
+                }
+                merged.append((index, blocks))
             }
+            largest = merged + largest[position...]
         }
+        let total = largest.reduce(0) { $0 + $1.blocks }
         return UInt64(total * blockSize)
     }
 

@@ -24,7 +24,7 @@ struct Commands {
     mutating func next(_ state: CatalogState) -> CatalogCommand {
         let volume = id()
         let attributes = FileAttributes(uid: 1, gid: 1, mode: 0o444, time: random.next() >> 8)
-        switch random.below(withMap ? 36 : 26) {
+        switch random.below(withMap ? 37 : 26) {
         case 0...2:
             return .createVolume(
                 directory: directory(), name: name(), size: UInt64(random.below(100)), copies: nil,
@@ -63,7 +63,9 @@ struct Commands {
         case 22: return .flattened(volume: volume, term: term(state, volume))
         case 23:
             return .acquireLease(volume, node: NodeId(UInt32(1 + random.below(2))), incarnation: random.next())
-        case 24: return .releaseLease(volume, term: term(state, volume))
+        case 24:
+            return random.chance(percent: 50)
+                ? .releaseLease(volume, term: term(state, volume)) : .raiseTerm(volume, Term(UInt32(random.below(9))))
         case 25: return .pruned(volume, store())
         case 26: return .addStore(description(store().rawValue))
         case 27...28:
@@ -80,6 +82,9 @@ struct Commands {
             let store = store()
             return .inSync(store, state.map.targetRanges(of: store), epoch: state.map.epoch)
         case 34: return .dropOldRing(epoch: state.map.epoch)
+        case 35:
+            let store = store()
+            return .adopted(store, since: state.map.store(store)?.adoption?.since ?? state.map.epoch)
         default:
             return random.chance(percent: 50) ? .acceptLoss([store()]) : .allowMoveReplacement(epoch: state.map.epoch)
         }

@@ -433,6 +433,51 @@ import Testing
         #expect(halves > 0)
     }
 
+    ///   accept-loss commits ... (dies here) ... half-filled copies are taken as they are ... the catalog forgets that
+    /// The next life takes it up: whoever was made in-sync by decree has something to be believed for, and then it is over.
+    @Test(arguments: [false, true])
+    func anAcceptedLossIsAdoptedInTheNextLifeWhenThisOneEndsInTheMiddle(_ losesPower: Bool) {
+        var unfinished = 0
+        for steps in 0..<14 {
+            let world = World(seed: UInt64(steps + 1)) {
+                $0.settings.copies = 2
+                $0.settings.downOutIntervalMilliseconds = 5_000
+            }
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 40 * 65_536)
+            world.write(volume, 4 * mebibyte, stamp: 1, 40 * 65_536)
+            world.flush(volume)
+            let state = world.node.gateway.volumes[volume]!
+            let pair = world.node.gateway.targets(state, ObjectId(volume, 0).range)
+            world.kill()
+            #expect(world.start(without: [pair[1]]) == nil)
+            for chunk in 0..<30 { world.write(volume, chunk * 65_536, stamp: 2, 65_536) }
+            world.flush(volume)
+            world.kill()
+            #expect(world.start() == nil)
+            world.run("the sync begins") { world.store(pair[1])?.entry(ObjectId(volume, 0))?.state == .syncing }
+            world.fail(pair[0])
+            world.run("out") { world.status(pair[0]) == .out }
+            world.node.acceptLoss([pair[0]]) { _ in }
+            world.run("accepted") { world.catalog.state.map.store(pair[0])?.inSync.isEmpty ?? true }
+            for _ in 0..<steps * 3 { _ = world.step() }
+            if world.store(pair[1])?.entry(ObjectId(volume, 0))?.state == .syncing { unfinished += 1 }
+            if losesPower { world.losePower() } else { world.kill() }
+            #expect(world.start(without: [pair[0]]) == nil)
+            guard let bytes = world.read(volume, 0, 40 * 65_536) else { continue }
+            #expect(Set(bytes).isSubset(of: [0, 1, 2]))
+            world.write(volume, 0, stamp: 99, 65_536)
+            #expect(world.catalog.state.map.stores.allSatisfy { $0.adoption == nil })
+            world.rest()
+            world.expectCopiesAreIdentical()
+            world.kill()
+            #expect(world.start(without: [pair[0]]) == nil)
+            world.expect(volume, 0, 65_536, stamp: 99)
+            #expect(world.read(volume, 65_536, 39 * 65_536) == Array(bytes[65_536...]))
+        }
+        #expect(unfinished > 0)
+    }
+
     @Test func theCopiesOfAVolumeAreRaisedAndLoweredUnderLoad() {
         for seed in 1...3 {
             let world = World(seed: UInt64(seed), stores: 4)

@@ -172,4 +172,103 @@ import Testing
             world.expect(volume, 0, 8192, stamp: 1)
         }
     }
+
+    ///   store 0    X (never acknowledged)   away                                back: X is older than what was decided
+    ///   others     nothing                  cut off X, by a shrink or rollback  grown again: 0 0
+    @Test(arguments: [false, true])
+    func whatOnlyAnAbsentMemberHasDoesNotComeBackBehindAShrink(_ isRollback: Bool) {
+        for seed in 1...4 {
+            let world = World(seed: UInt64(seed)) { $0.settings.minCopies = 3 }
+            let volume = world.volume("v", size: 2 * mebibyte)
+            world.write(volume, 0, stamp: 1, 8192)
+            world.snapshot(volume, "small")
+            world.resize(volume, 16 * mebibyte)
+            world.flush(volume)
+            world.pass(milliseconds: 500)
+            for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+            for i in 1...3 { _ = world.askWrite(volume, i * 4 * mebibyte, world.pattern(2, 8192)) }
+            world.pass(milliseconds: 20)
+            killHanging(world)
+            let ahead = world.storeIds[0]
+            #expect(world.start(without: [ahead]) == nil)
+            #expect(world.catalog.state.map.isMember(ahead, ObjectId(volume, 1).range, copies: 3))
+            // The whole of it may have to wait for the copies that a write needs; that the size has changed does not.
+            if isRollback {
+                world.node.rollback(volume, tag: "small", request: nil) { _ in }
+            } else {
+                world.node.resize(volume, size: UInt64(2 * mebibyte), request: nil) { _ in }
+            }
+            world.run("cut off") { world.catalog.state.volumes[volume]?.size == UInt64(2 * mebibyte) }
+            world.pass(milliseconds: 1_000)
+            world.kill()
+            #expect(world.start() == nil)
+            world.resize(volume, 16 * mebibyte)
+            world.expect(volume, 0, 8192, stamp: 1)
+            for i in 1...3 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: 0) }
+            world.expectAllWell()
+            for i in 1...3 { world.expect(volume, i * 4 * mebibyte, 8192, stamp: 0) }
+        }
+    }
+
+    ///   store 0    term 1    away                  alone, with its old catalog    term 1 or so
+    ///   others     term 1    terms 2, 3, ... 12    away                           back: what they have outranks it
+    @Test func anOlderCatalogGoesOnAboveTheTermsThatTheStoresHave() {
+        for seed in 1...3 {
+            let world = World(seed: UInt64(seed))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 8192)
+            world.flush(volume)
+            let ids = world.storeIds
+            world.shutDown()
+            #expect(world.start(without: [ids[0]]) == nil)
+            for stamp in 2...11 {
+                world.write(volume, 0, stamp: UInt8(stamp), 8192)
+                world.flush(volume)
+                world.node.gateway.forgetIdleVolumes(olderThanMilliseconds: 0)
+                world.pass(milliseconds: 100)
+            }
+            let term = world.catalog.state.volumes[volume]!.term
+            #expect(term > Term(9))
+            world.shutDown()
+            for _ in 0..<4 {
+                #expect(world.start(without: Array(ids[1...]), acceptMissing: Array(ids[1...])) == nil)
+                world.shutDown()
+            }
+            #expect(world.start() == nil)
+            world.write(volume, 4096, stamp: 20, 4096)
+            #expect(world.catalog.state.volumes[volume]!.term > term)
+            // Who is believed is what the older catalog says; it stays so.
+            let seen = world.read(volume, 0, 4096)
+            #expect(seen == world.pattern(1, 4096) || seen == world.pattern(11, 4096))
+            world.expectAllWell()
+            world.kill()
+            #expect(world.start() == nil)
+            #expect(world.read(volume, 0, 4096) == seen)
+            world.expect(volume, 4096, 4096, stamp: 20)
+            world.expectAllWell()
+        }
+    }
+
+    /// Where it is too late to raise the term, because the volume is in use without the store, the store goes.
+    @Test func aStoreWithNewerTermsThatJoinsAVolumeInUseIsExcluded() throws {
+        let world = World(seed: 4)
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 8192)
+        world.rest()
+        let state = try #require(world.node.gateway.volumes[volume])
+        let ahead = world.storeIds[1]
+        let isFenced: Result<Void, StoreError>? = world.answer("fence") {
+            world.store(ahead)?.fence(volume: volume, term: Term(40), completion: $0)
+        }
+        #expect((try? isFenced?.get()) != nil)
+        state.fenced.removeAll { $0 == ahead }
+        world.node.gateway.fenceMissing(state)
+        world.run("excluded") { world.status(ahead) == .down }
+        world.write(volume, 0, stamp: 2, 8192)
+        world.kill()
+        #expect(world.start() == nil)
+        world.expect(volume, 0, 8192, stamp: 2)
+        #expect(world.catalog.state.volumes[volume]!.term > Term(40))
+        world.expectAllWell()
+    }
 }

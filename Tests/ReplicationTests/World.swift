@@ -207,7 +207,7 @@ class World: StoreProvider {
 
     /// Starts again with what is on the disks. Answers why it does not start.
     @discardableResult
-    func start(without missing: [StoreId] = []) -> SheepError? {
+    func start(without missing: [StoreId] = [], acceptMissing: [StoreId] = []) -> SheepError? {
         precondition(node == nil)
         life += 1
         cores = []
@@ -218,7 +218,7 @@ class World: StoreProvider {
         }
         catalog = makeCatalog(parts)
         var error: SheepError??
-        catalog.open { error = .some($0) }
+        catalog.open(acceptMissing: acceptMissing) { error = .some($0) }
         run("open the catalog") { error != nil }
         if case .some(.some(let error)) = error {
             forget()

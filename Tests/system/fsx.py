@@ -210,8 +210,6 @@ class FailingClusterTarget(ClusterTarget):
         super().__init__(cluster, directory)
         self.spare, self.bad = spare, None
         self.made = len(cluster.stores)
-        # Volume id -> copies, of deleted volumes: a clone may keep theirs.
-        self.deleted = {}
 
     def status(self) -> dict:
         answer = self.dog("status")
@@ -283,18 +281,6 @@ class FailingClusterTarget(ClusterTarget):
 
     def copies(self, volume, number):
         os.setxattr(self.path(volume), "user.sheep.copies", str(2 + number % 2).encode())
-
-    def delete_volume(self, volume):
-        path = self.path(volume)
-        number = os.getxattr(path, "user.sheep.id").decode()
-        copies = int(os.getxattr(path, "user.sheep.copies"))
-        super().delete_volume(volume)
-        self.deleted[int(number, 16)] = copies
-
-    def wanted_copies(self) -> dict:
-        """Volume id -> the copies that its objects must have."""
-        listed = self.dog("vdi", "list")
-        return {**self.deleted, **{int(volume["id"], 16): volume["copies"] for volume in listed}}
 
     def restart(self):
         """As a service manager does on an upgrade, with files open."""

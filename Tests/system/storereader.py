@@ -436,17 +436,15 @@ def _blocks(bitmap: int):
         bitmap ^= low
 
 
-def _difference(number, a, b, generation, problems):
-    """Compares two copies as they are at `generation`. A layer that one of them has pruned counts in neither, or in
-    both: one of the two views must agree."""
+def _difference(number, a, b, ways, name, problems):
+    """Compares two copies as one of `ways` (functions from the generations of both to those that are looked through)
+    shows them: one must agree in every block."""
     (store_a, copy_a), (store_b, copy_b) = a, b
-    own_a = sorted(g for g in copy_a.headers if g <= generation)
-    own_b = sorted(g for g in copy_b.headers if g <= generation)
-    common = sorted(set(own_a) & set(own_b))
+    own_a, own_b = set(copy_a.headers), set(copy_b.headers)
     for block in _blocks(store_a.held(copy_a, own_a) | store_b.held(copy_b, own_b)):
-        for view_a, view_b in [(own_a, own_b), (common, common)]:
+        for way in ways:
             try:
-                one, other = store_a.block(copy_a, block, view_a), store_b.block(copy_b, block, view_b)
+                one, other = store_a.block(copy_a, block, way(own_a, own_b)), store_b.block(copy_b, block, way(own_b, own_a))
             except Damage as damage:
                 problems.append(str(damage))
                 break
@@ -454,14 +452,31 @@ def _difference(number, a, b, generation, problems):
             if (one or bytes(BLOCK)) == (other or bytes(BLOCK)):
                 break
         else:
-            problems.append(f"object {number:016x} block {block} at generation {generation} differs between "
+            problems.append(f"object {number:016x} block {block} at generation {name} differs between "
                             f"{store_a.directory} and {store_b.directory}")
 
 
-def compare(directories, copies=3, limit: int = 20) -> dict:
-    """Reads the stores and fails unless every object has `copies` complete copies (or one in each store, if there are
-    fewer), alike in version and in every block of every generation. `copies` is a number, or a dictionary with one for
-    each volume id. Returns counts. The daemon must be stopped."""
+def _compare_views(number, a, b, volume, problems):
+    """All views that can be reached; which they are, and what they look through, the catalog says."""
+    for view in volume.views:
+        _difference(number, a, b, [lambda own, _, view=view: volume.generations(view, own)], view[0], problems)
+
+
+def _compare_generations(number, a, b, problems):
+    """Without the catalog, where nothing was rolled back: as of each generation that both have, and of the newest. A
+    layer that one of them has pruned counts in neither, or in both."""
+    headers_a, headers_b = a[1].headers, b[1].headers
+    tops = [max(headers) for headers in (headers_a, headers_b) if headers]
+    for generation in sorted((set(headers_a) & set(headers_b)) | set(tops and [max(tops)])):
+        ways = [lambda own, other: sorted(g for g in own if g <= generation),
+                lambda own, other: sorted(g for g in own & other if g <= generation)]
+        _difference(number, a, b, ways, generation, problems)
+
+
+def compare(directories, volumes=None, limit: int = 20) -> dict:
+    """Reads the stores and fails unless every object has all its copies (or one in each store, if there are fewer)
+    complete, alike in version and in every block of every view. `volumes`: what the catalog says of them
+    (catalogreader.read); without it three copies, and no rollbacks. Returns counts. The daemon must be stopped."""
     stores = [Store(directory) for directory in directories]
     problems = []
     counts = {"objects": 0, "copies": 0}
@@ -469,7 +484,11 @@ def compare(directories, copies=3, limit: int = 20) -> dict:
         if len({store.cluster for store in stores}) != 1:
             problems.append("the stores belong to different clusters")
         for number in sorted(set().union(*(store.copies for store in stores))):
-            wanted = min(copies if isinstance(copies, int) else copies[number >> 32], len(stores))
+            volume = volumes.get(number >> 32) if volumes is not None else None
+            if volumes is not None and not volume:
+                problems.append(f"object {number:016x} belongs to no volume")
+                continue
+            wanted = min(volume.copies if volume else 3, len(stores))
             found = [(store, store.copies[number]) for store in stores if number in store.copies]
             complete = [(store, copy) for store, copy in found if _is_complete(store, copy)]
             is_empty = not any(store.held(copy, copy.headers) for store, copy in found)
@@ -483,10 +502,10 @@ def compare(directories, copies=3, limit: int = 20) -> dict:
                 versions = [f"{copy.version >> 40}.{copy.version & (1 << 40) - 1}" for _, copy in complete]
                 problems.append(f"object {number:016x} has versions {versions}")
             for other in complete[1:]:
-                shared = set(complete[0][1].headers) & set(other[1].headers)
-                tops = [max(copy.headers) for _, copy in (complete[0], other) if copy.headers]
-                for generation in sorted(shared | set(tops[:2] and [max(tops)])):
-                    _difference(number, complete[0], other, generation, problems)
+                if volume:
+                    _compare_views(number, complete[0], other, volume, problems)
+                else:
+                    _compare_generations(number, complete[0], other, problems)
             if len(problems) > limit:
                 break
     finally:

@@ -1,10 +1,13 @@
 # The reader of the store format, proved on stores made here byte by byte from the format's page: what the layers,
 # the journal and the checksums say is what it sees, and it misses no difference.
+import os
 import struct
 
 import pytest
 
+import catalogreader
 import storereader
+from catalogreader import Volume
 from crc32c import crc32c
 from storereader import BLOCK, DISCARD, RENUMBER, STATE, WRITE, Damage, Store, compare
 
@@ -159,6 +162,38 @@ def test_every_difference_is_found(tmp_path, files, version, state, says):
     other = make_store(tmp_path / "2", 2, files=files, version=version, state=state)
     with pytest.raises(Damage, match=says):
         compare([one, other])
+
+
+def test_a_view_does_not_look_at_what_a_rollback_undid(tmp_path):
+    # Generation 2 was undone. One copy has the layers as they were written, the other one had them made anew.
+    layers = [(1, 1, {0: A}, ()), (2, 2, {0: B, 1: B}, ()), (3, 3, {2: C}, ())]
+    one = make_store(tmp_path / "1", 1, files=layers)
+    other = make_store(tmp_path / "2", 2, files=[(2, 2, {0: B, 1: B}, ()), (3, 3, {0: A, 2: C}, ())])
+    rolled_back = Volume(copies=2, views=[(2, []), (3, [(2, 2)])])
+    assert compare([one, other], {OBJECT >> 32: rolled_back})["objects"] == 1
+    with pytest.raises(Damage, match="block 0 at generation 3 differs"):
+        compare([one, other], {OBJECT >> 32: Volume(copies=2, views=[(2, []), (3, [])])})
+    with pytest.raises(Damage, match="2 complete copies of 3"):
+        compare([one, other, make_store(tmp_path / "3", 3, files=[])],
+                {OBJECT >> 32: Volume(copies=3, views=rolled_back.views)})
+    with pytest.raises(Damage, match="belongs to no volume"):
+        compare([one, other], {})
+
+
+def test_the_catalogs_views_are_read(new_cluster):
+    cluster = new_cluster()
+    cluster.dog("vdi", "create", "vol.img", 1 << 20)
+    for tag in ["a", "b"]:
+        cluster.dog("vdi", "snapshot", "vol.img", tag)
+    cluster.dog("vdi", "rollback", "vol.img", "a")
+    cluster.dog("vdi", "clone", "vol@b.img", "clone.img")
+    os.setxattr(cluster.path("clone.img"), "user.sheep.copies", b"2")
+    number = int(os.getxattr(cluster.path("vol.img"), "user.sheep.id"), 16)
+    clone = int(os.getxattr(cluster.path("clone.img"), "user.sheep.id"), 16)
+    cluster.stop_and_start()
+    cluster.quiesce()
+    assert catalogreader.read(cluster.stores[0]) == {
+        number: Volume(copies=3, views=[(1, []), (2, []), (4, [(2, 3)])]), clone: Volume(copies=2, views=[(1, [])])}
 
 
 def test_a_newer_format_is_refused(tmp_path):

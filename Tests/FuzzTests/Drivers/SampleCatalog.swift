@@ -64,6 +64,7 @@ enum SampleCatalog {
         .storeOut(StoreId(2), reason: "r", wallClock: 1), .replaceStore(StoreId(2), by: store(3)),
         .removeStore(StoreId(2)), .setWeight(StoreId(2), 1 << 41), .dropOldRing(epoch: Epoch(3)),
         .acceptLoss([StoreId(2)]), .allowMoveReplacement(epoch: Epoch(3)),
+        .adopted(StoreId(2), since: Epoch(3)), .raiseTerm(VolumeId(1), Term(1)),
     ]
 
     static let state: CatalogState = {
