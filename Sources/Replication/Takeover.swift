@@ -243,8 +243,10 @@ extension Gateway {
         let missing = channels.filter { map.store($0.store)?.status == .up && !volume.fenced.contains($0.store) }
         guard !missing.isEmpty else { return }
         fence(volume, missing) { [self] _ in
-            mapSettled(volume)
-            wakeWaiters()
+            distrustLateMembers(volume, missing.map(\.store)) { [self] in
+                mapSettled(volume)
+                wakeWaiters()
+            }
         }
     }
 

@@ -80,6 +80,12 @@ package final class RemoteStores {
         }
     }
 
+    /// Every store of another node that is up in the map has been taken in, or found not to answer. Whoever starts to serve
+    /// volumes before that makes the copies of those that come later fall behind.
+    package var isSettled: Bool {
+        entries.allSatisfy { $0.isReported || $0.copy != nil && gateway.channel($0.store) === $0.copy }
+    }
+
     private func forget(_ store: StoreId, _ reason: String) {
         guard let position = entries.firstIndex(where: { $0.store == store }) else { return }
         let copy = entries.remove(at: position).copy

@@ -117,10 +117,13 @@ final class ClusterWorld: World {
         var isStarted = false
         node.start { isStarted = true }
         run("start") { isStarted }
+        if waitsForStores { run("the other nodes' stores") { remote.isSettled } }
     }
+    /// Whether guests are let in only when it is known which stores are there.
+    var waitsForStores = true
 
     @discardableResult
-    override func start(without missing: [StoreId] = []) -> SheepError? {
+    override func start(without missing: [StoreId] = [], acceptMissing: [StoreId] = []) -> SheepError? {
         precondition(node == nil)
         life += 1
         cores = []
