@@ -275,6 +275,7 @@ final class RandomLife {
         if volume.operations != 0 { describe(volume.id) }
         if volume.operations != 0 { problem("\(volume.operations) operations of \(volume.name) do not end") }
     }
+    func describeAll() { for volume in volumes { describe(volume.id) } }
     private func describe(_ id: VolumeId) {
         guard let node = world.node, let volume = node.gateway.volumes[id] else { return }
         note(

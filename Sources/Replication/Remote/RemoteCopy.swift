@@ -153,10 +153,14 @@ package final class RemoteCopy: CopyChannel {
                 guard frame.header.blocks == blocks else { throw .badValue("other blocks") }
                 return {
                     // The caller's memory is written to only while it waits for it.
+                    let checksums = buffer.checksums + bufferOffset / blockSize
                     if let payload {
                         (buffer.bytes + bufferOffset).copyMemory(from: payload.bytes, byteCount: payload.byteCount)
+                        checksums.update(
+                            from: payload.buffer.checksums + payload.firstBlock, count: payload.blockCount)
                     } else {
                         buffer.fillZero(bufferOffset..<bufferOffset + blocks.byteCount)
+                        checksums.update(repeating: zeroBlockChecksum, count: blocks.count)
                     }
                     reply(.success(outcome))
                 }

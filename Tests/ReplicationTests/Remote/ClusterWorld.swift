@@ -56,7 +56,9 @@ final class ClusterWorld: World {
     override var copies: [Copy] {
         ((node?.stores.map(\.copy) ?? []) + hosts.filter(\.isServing).compactMap(\.copy)).sorted { $0.store < $1.store }
     }
-    override var othersAreAtRest: Bool { hosts.allSatisfy(\.isAtRest) }
+    override var othersAreAtRest: Bool {
+        remote.isSettled && hosts.allSatisfy { $0.isServing && $0.isAtRest && status($0.store) == .up }
+    }
     override func endOfBatch() {
         super.endOfBatch()
         for host in hosts where host.isAlive { host.core?.endOfBatch() }

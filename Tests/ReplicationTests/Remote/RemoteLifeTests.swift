@@ -30,6 +30,8 @@ import Testing
             if !life.problems.isEmpty || issues > 0 {
                 failed.append(seed)
                 Issue.record("seed \(seed): \(life.problems.first ?? "see above")")
+                if seeds.count == 1 { life.describeAll() }
+                if seeds.count == 1 { print(world.log.suffix(20), world.network.refusals.suffix(5)) }
                 if seeds.count == 1 { print(life.history.suffix(400).joined(separator: "\n")) }
                 if failed.count >= 5 { break }
             }
