@@ -36,6 +36,7 @@ final class SimulatedProcess: Clock {
     }
     /// Like SIGSTOP and SIGCONT.
     func stop() { if stopped == nil { stopped = [] } }
+    var isStopped: Bool { stopped != nil }
     func resume() {
         let actions = stopped ?? []
         stopped = nil
@@ -66,6 +67,7 @@ final class SimulatedNetwork {
 
     func cut(_ from: NodeId, _ to: NodeId) { cuts.insert([from, to]) }
     func heal() { cuts = [] }
+    var isWhole: Bool { cuts.isEmpty }
     func isCut(_ from: NodeId, _ to: NodeId) -> Bool { cuts.contains([from, to]) }
     /// Each end learns of it at a time of its own.
     func breakConnections() {
