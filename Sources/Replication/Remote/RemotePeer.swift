@@ -333,6 +333,7 @@ package final class RemotePeer {
             grace = now
         }
         if isConnected, now.milliseconds(since: max(lastHeard, grace)) >= limits.dataTimeoutMilliseconds {
+            lastHeard = now
             link.reset("nothing was heard of node \(node) for \(limits.dataTimeoutMilliseconds) ms")
         }
         if isConnected, now.milliseconds(since: lastBeat) >= limits.heartbeatMilliseconds { beat(now) }

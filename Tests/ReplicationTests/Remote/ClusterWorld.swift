@@ -48,6 +48,8 @@ final class ClusterWorld: World {
         super.init(seed: seed, stores: local + hosts) { world in
             let world = world as! ClusterWorld
             world.network = SimulatedNetwork(machine: world.machine, seed: seed)
+            // A store that has failed stays so until its node is started again, however long that is.
+            world.settings.downOutIntervalMilliseconds = 1_000_000_000
             change(world)
         }
     }
