@@ -232,7 +232,11 @@ extension Gateway {
         if members.contains(where: { !heard.contains($0) }) { isUniform = false }
         volume.exceptions[index] = exceptions.isEmpty ? nil : exceptions
         volume.summaries[index] = ObjectSummary(version: version, isUniform: isUniform)
-        if let object = volume.objects[index], object.inFlight.isEmpty { object.isPrepared = isUniform }
+        // Not where somebody has the blocks: he found the object prepared, and sends his write when he has read what it does
+        // not cover. Versions that are given to make copies equal would pass for that write's.
+        if let object = volume.objects[index], object.inFlight.isEmpty, object.locks.isEmpty {
+            object.isPrepared = isUniform
+        }
     }
 
     /// Stores came up while the volume was in use: they are fenced. Writes go on meanwhile without them: an object that

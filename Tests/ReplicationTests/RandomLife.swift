@@ -438,7 +438,8 @@ final class RandomLife {
         restart()
     }
     private func changeStores() {
-        guard !(world is ClusterWorld), world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up }) else { return }
+        guard !(world is ClusterWorld), world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up })
+        else { return }
         if world.catalog.state.map.stores.count < 5, random.chance(percent: 50) {
             let path = "/new\(name())"
             let index = world.addShelf(path)

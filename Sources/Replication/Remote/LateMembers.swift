@@ -4,13 +4,13 @@ import Catalog
 import Model
 
 extension Gateway {
-    /// The stores have been fenced and compared just now. Objects in use that are not prepared anew, because writes are on
-    /// their way, and that such a member lacks something of: the member is marked suspect, and recovery told, before the
+    /// The stores have been fenced and compared just now. Objects in use that are not prepared anew, because somebody is
+    /// at work on them, and that such a member lacks something of: the member is marked suspect, and recovery told, before the
     /// store counts as fenced. Until then the objects lack a member, and nothing is acknowledged.
     func distrustLateMembers(_ volume: VolumeState, _ stores: [StoreId], _ completion: @escaping () -> Void) {
         var work: [(object: ObjectId, channel: any CopyChannel)] = []
         for (index, object) in volume.objects.sorted(by: { $0.key < $1.key })
-        where object.isPrepared || !object.inFlight.isEmpty {
+        where object.isPrepared || !object.isQuiet {
             for store in stores where volume.exceptions[index]?[store] == .unverified {
                 guard volume.fenced.contains(store), isMember(volume, store, object.range), let channel = channel(store)
                 else { continue }

@@ -143,6 +143,8 @@ package final class RemoteStores {
         for entry in entries where entry.copy == nil {
             if entry.isReported { report(entry.store, "it does not answer") } else { connect(entry.store) }
         }
+        // What failed with a store that has gone may begin to wait for a change of the map some steps after that change.
+        if !gateway.mapWaiters.isEmpty { gateway.lookAgain() }
         clock.after(milliseconds: patienceMilliseconds / 4) { [weak self] in self?.tick() }
     }
 }
@@ -151,7 +153,10 @@ extension Gateway {
     /// A store that the map has as up is there, some time after the map said so.
     func takeIn(_ channel: any CopyChannel) {
         attach(channel)
-        // What the others have was perhaps compared in this epoch already, without it: a member of S, maybe.
+        lookAgain()
+    }
+    /// As after a change of the map. What the stores have was perhaps compared in this epoch already, with others.
+    func lookAgain() {
         for id in volumeOrder { volumes[id]?.learntEpoch = nil }
         mapChanged()
     }

@@ -133,7 +133,8 @@ import Wire
     @Test func answers() throws {
         let read = CopyRequest.read(object, hiding, BlockRange(first: 5, count: 3))
         guard case .done = try passed(.done, .flush)[0] else { throw Wrong() }
-        guard case .written(CopyWritten(isComplete: true)) = try passed(.written(CopyWritten(isComplete: true)), read)[0]
+        guard
+            case .written(CopyWritten(isComplete: true)) = try passed(.written(CopyWritten(isComplete: true)), read)[0]
         else { throw Wrong() }
         let whole = CopyRead(isWhole: true, absent: .empty, corrupt: .empty)
         guard case .read(let all, let data?) = try passed(.read(whole, payload(3)), read)[0] else { throw Wrong() }

@@ -210,7 +210,9 @@ final class RemoteBench {
         bench.settle()
         var failures: [CopyFailure] = []
         for sequence in UInt64(1)...3 {
-            bench.copy.write(bench.write(0, sequence)) { if case .failure(let failure) = $0 { failures.append(failure) } }
+            bench.copy.write(bench.write(0, sequence)) {
+                if case .failure(let failure) = $0 { failures.append(failure) }
+            }
         }
         bench.pass(milliseconds: 1_700, isHeard: true)
         #expect(failures.isEmpty && bench.silences.isEmpty)
