@@ -22,6 +22,7 @@ package final class Buffer: @unchecked Sendable {
             checksums = recycled.checksums
         } else {
             bytes = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: blockSize)
+            pool?.onAllocate?(bytes, capacity)
             checksums = .allocate(capacity: capacity / blockSize)
         }
     }
@@ -31,6 +32,7 @@ package final class Buffer: @unchecked Sendable {
 
     deinit {
         if let pool, pool.take(back: .init(bytes: bytes, checksums: checksums), capacity: capacity) { return }
+        pool?.onFree?(bytes, capacity)
         bytes.deallocate()
         checksums.deallocate()
     }
@@ -60,10 +62,16 @@ package final class BufferPool: Sendable {
     private static let classes = [4096, 16384, 65536, 262_144, 1_048_576 + 65536]
     private let limitBytes: Int
     private let free: Mutex<(lists: [[Memory]], bytes: Int)>
+    package typealias Hook = @Sendable (UnsafeMutableRawPointer, Int) -> Void
+    fileprivate let onAllocate: Hook?
+    fileprivate let onFree: Hook?
 
-    /// `limitBytes`: how much idle memory is kept.
-    package init(limitBytes: Int) {
+    /// `limitBytes`: how much idle memory is kept. `onAllocate` and `onFree` are told of memory that comes from the system
+    /// and goes back to it, from any thread.
+    package init(limitBytes: Int, onAllocate: Hook? = nil, onFree: Hook? = nil) {
         self.limitBytes = limitBytes
+        self.onAllocate = onAllocate
+        self.onFree = onFree
         free = Mutex((Array(repeating: [], count: BufferPool.classes.count), 0))
     }
 

@@ -12,6 +12,8 @@ struct Grave {
 
 /// Blocks that go to their files together.
 private final class ApplyRound {
+    /// The blocks of one file that are to go; its memory serves all of them.
+    var found: [(block: Int, item: OverlayBlock)] = []
     var items: [(sheet: Sheet, block: Int, lsn: UInt64)] = []
     var sheets: [Sheet] = []
     var writes: [FileWrite] = []
@@ -30,6 +32,23 @@ private final class ApplyRound {
 
 extension ObjectStore {
     private static let roundBlocks = 4096
+
+    /// There are durable blocks: they go to their files with those of the next milliseconds, because each round costs a
+    /// hand-over to the disk's thread and one back; at once where something waits for them, or they are many.
+    func applySoon() {
+        if isFull || whenApplied != nil || checkpoint?.phase == .apply
+            || overlayBytes >= configuration.memoryLimitBytes / 8
+        {
+            return applyDurable()
+        }
+        guard !isApplyArmed, !isDead, !overlaySheets.isEmpty else { return }
+        isApplyArmed = true
+        clock.after(milliseconds: configuration.applyDelayMilliseconds) { [weak self] in
+            guard let self else { return }
+            isApplyArmed = false
+            applyDurable()
+        }
+    }
 
     /// One round at a time, so that two writes of a block can never pass each other.
     func applyDurable() {
@@ -65,18 +84,21 @@ extension ObjectStore {
 
     /// Adds the durable blocks of one file to the round: one write or punch for each run of neighbours.
     private func collect(_ sheet: Sheet, _ durable: UInt64, into round: ApplyRound) {
-        let blocks = sheet.overlay.keys.filter { sheet.overlay[$0]!.lsn <= durable }.sorted()
-        guard !blocks.isEmpty else { return }
+        round.found.removeAll(keepingCapacity: true)
+        for (block, item) in sheet.overlay where item.lsn <= durable { round.found.append((block, item)) }
+        guard !round.found.isEmpty else { return }
+        if round.found.count > 1 { round.found.sort { $0.block < $1.block } }
         pin(sheet)
         round.sheets.append(sheet)
         var at = 0
-        while at < blocks.count {
+        while at < round.found.count {
             let firstItem = round.items.count
+            let first = round.found[at].block
+            let isData = round.found[at].item.buffer != nil
             var end = at
             var slices: [BufferSlice] = []
-            let isData = sheet.overlay[blocks[at]]!.buffer != nil
-            while end < blocks.count, blocks[end] == blocks[at] + (end - at) {
-                let item = sheet.overlay[blocks[end]]!
+            while end < round.found.count, round.found[end].block == first + (end - at) {
+                let item = round.found[end].item
                 guard (item.buffer != nil) == isData else { break }
                 if let buffer = item.buffer {
                     guard (end - at + 1) * blockSize <= disk.maximumBufferedWrite || end == at else { break }
@@ -87,10 +109,10 @@ extension ObjectStore {
                         slices.append(BufferSlice(buffer, offset: item.offset, count: blockSize))
                     }
                 }
-                round.items.append((sheet, blocks[end], item.lsn))
+                round.items.append((sheet, first + (end - at), item.lsn))
                 end += 1
             }
-            let offset = UInt64(Sheet.dataOffset + blocks[at] * blockSize)
+            let offset = UInt64(Sheet.dataOffset + first * blockSize)
             if isData {
                 round.writes.append(FileWrite(file: sheet.key.storeFile, offset: offset, slices: slices))
                 round.written.append(firstItem..<round.items.count)
@@ -118,9 +140,11 @@ extension ObjectStore {
         for sheet in round.sheets where !sheet.isRemoved { unsyncedFiles.insert(sheet.key) }
         if let failure = round.failure { return die(.io(failure)) }
         for range in round.done {
-            for item in round.items[range] where item.sheet.overlay[item.block]?.lsn == item.lsn {
-                if item.sheet.overlay.removeValue(forKey: item.block)!.buffer != nil { overlayBytes -= blockSize }
-                if item.sheet.overlay.isEmpty { overlaySheets[item.sheet.key] = nil }
+            for (sheet, block, lsn) in round.items[range] {
+                // Another write may have covered the block meanwhile.
+                guard let at = sheet.overlay.index(forKey: block), sheet.overlay.values[at].lsn == lsn else { continue }
+                if sheet.overlay.remove(at: at).value.buffer != nil { overlayBytes -= blockSize }
+                if sheet.overlay.isEmpty { overlaySheets[sheet.key] = nil }
             }
         }
         if round.isOutOfSpace { shortages.insert(.blocks) } else { shortages.remove(.blocks) }
@@ -130,7 +154,7 @@ extension ObjectStore {
         giveRoom()
         advanceCheckpoint()
         // The first time out of space: again at once, each write for itself.
-        if !round.isOutOfSpace || !round.isSingle { applyDurable() }
+        if !round.isOutOfSpace || !round.isSingle { applySoon() }
         if !isApplying, round.isOutOfSpace || overlaySheets.isEmpty, let action = whenApplied {
             whenApplied = nil
             action()

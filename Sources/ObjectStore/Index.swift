@@ -53,6 +53,19 @@ struct GenerationList: RandomAccessCollection, Sendable {
         if others.isEmpty { others = [] }
         return old
     }
+    // The two that every write needs, plain: an access through the subscript allocates.
+    mutating func raiseVersion(at: Int, to version: UInt64) {
+        precondition(isNotEmpty)
+        if at == 0 {
+            first.version = Swift.max(first.version, version)
+        } else {
+            others[at - 1].version = Swift.max(others[at - 1].version, version)
+        }
+    }
+    mutating func setAllocated(at: Int, _ count: UInt16) {
+        precondition(isNotEmpty)
+        if at == 0 { first.allocated = count } else { others[at - 1].allocated = count }
+    }
     func position(ofFile file: UInt32) -> Int? {
         guard isNotEmpty else { return nil }
         return first.file == file ? 0 : others.firstIndex { $0.file == file }.map { $0 + 1 }
@@ -73,6 +86,8 @@ struct IndexEntry {
         get { record.pointee.generations }
         nonmutating _modify { yield &record.pointee.generations }
     }
+    func raiseVersion(at: Int, to version: UInt64) { record.pointee.generations.raiseVersion(at: at, to: version) }
+    func setAllocated(at: Int, _ count: UInt16) { record.pointee.generations.setAllocated(at: at, count) }
     fileprivate(set) var trust: UInt32 {
         get { record.pointee.trust }
         nonmutating set { record.pointee.trust = newValue }
@@ -121,6 +136,11 @@ final class Index {
     func updateFile(_ key: FileKey, _ body: (inout IndexGeneration) -> Void) {
         guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }
         body(&entry.generations[at])
+    }
+    /// Blocks with data in an existing generation; does nothing if it is gone.
+    func setAllocated(_ key: FileKey, _ count: UInt16) {
+        guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }
+        entry.setAllocated(at: at, count)
     }
     func removeFile(_ key: FileKey) {
         guard let entry = self[key.object], let at = entry.generations.position(ofFile: key.file) else { return }

@@ -20,7 +20,8 @@ final class Journal {
         var record: Record
         let meta: Buffer
         let metaOffset: Int
-        let slices: [BufferSlice]
+        /// How many of `stagedSlices` are its payload.
+        let sliceCount: Int
         let completion: StoreCompletion?
     }
     private final class Append {
@@ -54,6 +55,7 @@ final class Journal {
     private var plannedOpens = 0
 
     private var staged = Deque<Staged>()
+    private var stagedSlices = Deque<BufferSlice>()
     private var appends = Deque<Append>()
     private var meta: Buffer
     private var metaUsed = 0
@@ -140,11 +142,12 @@ final class Journal {
 
     // MARK: Staging
 
-    /// Takes a record into the next append. `table` writes the record's table. Returns its log sequence number.
+    /// Takes a record into the next append: `payload`, then `more`. `table` writes the record's table. Returns its log
+    /// sequence number.
     @discardableResult
     func stage(
-        _ record: Record, payload: [BufferSlice] = [], table: ((UnsafeMutableRawPointer) -> Void)? = nil,
-        completion: StoreCompletion?
+        _ record: Record, payload: BufferSlice? = nil, more: ArraySlice<BufferSlice> = [],
+        table: (UnsafeMutableRawPointer) -> Void = { _ in }, completion: StoreCompletion?
     ) -> UInt64 {
         var record = record
         record.lsn = nextLsn
@@ -166,10 +169,14 @@ final class Journal {
         if record.tableBytes > 0 {
             let target = meta.bytes + offset + Record.headerBytes
             target.initializeMemory(as: UInt8.self, repeating: 0, count: record.tableBytes)
-            table?(target)
+            table(target)
         }
+        if let payload { stagedSlices.append(payload) }
+        stagedSlices.append(contentsOf: more)
         staged.append(
-            Staged(record: record, meta: meta, metaOffset: offset, slices: payload, completion: completion))
+            Staged(
+                record: record, meta: meta, metaOffset: offset, sliceCount: (payload == nil ? 0 : 1) + more.count,
+                completion: completion))
         return record.lsn
     }
 
@@ -188,16 +195,19 @@ final class Journal {
         let index = segments.count - 1
         let start = position / blockSize * blockSize
         var slices: [BufferSlice] = []
+        slices.reserveCapacity(staged.count + stagedSlices.count + 2)
+        append.completions.reserveCapacity(staged.count)
         var end = position
         if tailBytes > 0 { slices.append(BufferSlice(tail, offset: 0, count: tailBytes)) }
-        while let item = staged.first, end + item.record.length <= segmentBytes {
-            var record = staged.removeFirst().record
+        while !staged.isEmpty, end + staged[0].record.length <= segmentBytes {
+            let item = staged.removeFirst()
+            var record = item.record
             record.segment = segments[index].sequence
             record.durable = durableLsn
             record.encode(to: item.meta.bytes + item.metaOffset)
             slices.append(
                 BufferSlice(item.meta, offset: item.metaOffset, count: Record.headerBytes + record.tableBytes))
-            slices.append(contentsOf: item.slices)
+            for _ in 0..<item.sliceCount { slices.append(stagedSlices.removeFirst()) }
             end += record.length
             append.lastLsn = record.lsn
             if let completion = item.completion { append.completions.append(completion) }
@@ -419,6 +429,7 @@ final class Journal {
         all += waiters.map(\.completion)
         appends = []
         staged = []
+        stagedSlices = []
         waiters = []
         return all
     }

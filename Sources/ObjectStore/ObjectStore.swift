@@ -54,6 +54,7 @@ package final class ObjectStore {
     var overlaySheets: [FileKey: Sheet] = [:]
     var overlayBytes = 0
     var isApplying = false
+    var isApplyArmed = false
     var isApplyRetryArmed = false
     /// Called once when everything durable is in the files, or does not fit.
     var whenApplied: (() -> Void)?

@@ -79,7 +79,7 @@ final class Opening {
                 store: store.storeId, segmentBytes: Int(store.superblock.segmentBytes))
             store.journal.onError = { [unowned store] errno in store.die(.io(errno)) }
             store.journal.onDurable = { [unowned store] _ in
-                store.applyDurable()
+                store.applySoon()
                 store.bury()
                 store.advanceCheckpoint()
             }

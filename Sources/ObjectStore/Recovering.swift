@@ -142,7 +142,7 @@ extension ObjectStore {
         }
         let checksum = { (block: Int) in actions[block] == .data ? payload!.checksum(block) : 0 }
         let lsn = journal.stage(
-            record, payload: slices,
+            record, payload: slices.first, more: slices.dropFirst(),
             table: { table in
                 for block in 0..<range.count {
                     table.storeBytes(of: checksum(block).littleEndian, toByteOffset: block * 4, as: UInt32.self)

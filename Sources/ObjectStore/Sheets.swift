@@ -147,7 +147,7 @@ extension ObjectStore {
                 if sheet.isDamaged {
                     counters.damagedHeaders += 1
                     // During a replay a later record may still remove the file.
-                    if isOpen, index[key.object]!.state != .suspect { markSuspect(key.object) }
+                    if isOpen { noteDamage(key.object) }
                 }
                 list(sheet)
             }
@@ -183,11 +183,6 @@ extension ObjectStore {
         sheet.generation = Generation(item.generation)
         sheet.stamp = item.stamp
         sheet.durableSlot = durable?.slot ?? 1 - best.slot
-    }
-
-    /// A header that cannot be read makes its copy suspect, in the journal too.
-    func markSuspect(_ object: ObjectId) {
-        setState(object: object, .suspect, durable: false) { _ in }
     }
 
     /// The sheet differs from its header on disk from now on.

@@ -20,6 +20,8 @@ package struct StoreConfiguration: Sendable {
     package var dirtyHeaderLimit = 8192
     /// How long an appended record may wait for the background sync.
     package var syncDelayMilliseconds: UInt64 = 2
+    /// How long a durable block may wait for others that go to the object files with it.
+    package var applyDelayMilliseconds: UInt64 = 20
     /// Unsynced bytes that start the background sync at once.
     package var syncDelayBytes = 1 << 20
     /// The longest time between a change and the checkpoint that covers it.
@@ -81,6 +83,9 @@ package enum CopyState: UInt8, Sendable {
     case complete = 0
     case syncing = 1
     case suspect = 2
+    /// It was complete when something of a header could not be read, and has missed nothing since: should all of it be
+    /// readable again, it is what it was (see `reread`).
+    case damaged = 3
 }
 
 /// One generation of a copy, as the index knows it.

@@ -32,7 +32,7 @@ extension ObjectStore {
         let entry = index.entry(sheet.key.object)
         if version > entry.version { entry.version = version }
         if let at = entry.generations.position(ofFile: sheet.key.file) {
-            if version > entry.generations[at].version { entry.generations[at].version = version }
+            entry.raiseVersion(at: at, to: version)
         } else {
             entry.generations.insert(
                 IndexGeneration(generation: sheet.generation.rawValue, file: sheet.key.file, version: version))
@@ -154,7 +154,7 @@ extension ObjectStore {
         let lsn = journal.stage(
             record,
             payload: elsewhere
-                ? [] : [BufferSlice(payload.buffer, offset: payload.firstBlock * blockSize, count: payload.byteCount)],
+                ? nil : BufferSlice(payload.buffer, offset: payload.firstBlock * blockSize, count: payload.byteCount),
             table: { table in
                 for block in 0..<payload.blockCount {
                     table.storeBytes(of: payload.checksum(block).littleEndian, toByteOffset: block * 4, as: UInt32.self)
@@ -247,8 +247,7 @@ extension ObjectStore {
     /// After every change of a sheet: index, views, dirty mark, memory limit.
     func changed(_ sheet: Sheet, _ blocks: BlockRange?) {
         markDirty(sheet)
-        let allocated = UInt16(sheet.allocatedBlocks)
-        index.updateFile(sheet.key) { $0.allocated = allocated }
+        index.setAllocated(sheet.key, UInt16(sheet.allocatedBlocks))
         views.changed(sheet, blocks)
         guard isOpen else { return }
         if overlayBytes > configuration.memoryLimitBytes { journal.syncSoon() }

@@ -21,14 +21,20 @@ struct BlockLocks {
 
     var isEmpty: Bool { entries.isEmpty }
 
-    /// Calls `grant` at once when nothing conflicts, else when what conflicts has been released.
-    /// Returns whether it was granted at once, and the ticket to release it by.
-    mutating func acquire(_ blocks: BlockRange, exclusive: Bool, _ grant: @escaping () -> Void) -> (Ticket, Bool) {
+    /// The ticket to release it by, when nothing conflicts; else nil, and `wait` is for that.
+    mutating func acquire(_ blocks: BlockRange, exclusive: Bool) -> Ticket? {
+        for entry in entries where (entry.isExclusive || exclusive) && entry.blocks.overlaps(blocks) { return nil }
         let ticket = nextTicket
         nextTicket += 1
-        let conflict = entries.contains { ($0.isExclusive || exclusive) && $0.blocks.overlaps(blocks) }
-        entries.append(Entry(ticket: ticket, blocks: blocks, isExclusive: exclusive, grant: conflict ? grant : nil))
-        return (ticket, !conflict)
+        entries.append(Entry(ticket: ticket, blocks: blocks, isExclusive: exclusive, grant: nil))
+        return ticket
+    }
+
+    /// Calls `grant` with the ticket when what conflicts has been released; something does.
+    mutating func wait(_ blocks: BlockRange, exclusive: Bool, _ grant: @escaping (Ticket) -> Void) {
+        let ticket = nextTicket
+        nextTicket += 1
+        entries.append(Entry(ticket: ticket, blocks: blocks, isExclusive: exclusive, grant: { grant(ticket) }))
     }
 
     /// As `acquire` (exclusive), for a pull: it goes before those that wait, and past holders that yield.

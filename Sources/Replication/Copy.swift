@@ -51,6 +51,7 @@ package final class Copy: CopyChannel {
         if let failure = refusal(request.authority, request.object.volume) { return reply(.failure(failure)) }
         let standing = objects.standing(request.object)
         if standing.state == .suspect || !standing.isVerified { return reply(.failure(.behind)) }
+        if standing.state == .damaged { return reply(.failure(.damaged)) }
         let written = CopyWritten(isComplete: standing.state == .complete)
         if request.version <= standing.version, request.version.term == standing.version.term {
             return reply(.success(written))  // a duplicate: it has been applied
@@ -58,7 +59,12 @@ package final class Copy: CopyChannel {
         guard request.previous == standing.version else { return becomeSuspect(request.object, .behind, reply) }
         let done: (Result<Void, StoreError>) -> Void = { [self] result in
             switch result {
-            case .success: reply(.success(written))
+            case .success:
+                // Its header was read for this write, and could not be: the write is not in it.
+                if objects.standing(request.object).state == .damaged {
+                    return becomeSuspect(request.object, .behind, reply)
+                }
+                reply(.success(written))
             case .failure(.full): becomeSuspect(request.object, .full, reply)
             case .failure(let error): reply(.failure(.dead(error.sheepError.why)))
             }
@@ -221,6 +227,12 @@ package final class Copy: CopyChannel {
         _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void
     ) {
         objects.verify(object: object, deep: deep) { result in
+            reply(result.mapError { .dead($0.sheepError.why) })
+        }
+    }
+
+    package func reread(_ object: ObjectId, _ reply: @escaping (Result<Bool, CopyFailure>) -> Void) {
+        objects.reread(object: object) { result in
             reply(result.mapError { .dead($0.sheepError.why) })
         }
     }

@@ -80,14 +80,14 @@ extension Gateway {
             let start = Int(max(whole.lowerBound, base) - base) / blockSize
             let end = Int(min(whole.upperBound, base + UInt64(objectSize)) - base) / blockSize
             let blocks = BlockRange(first: start, count: end - start)
-            lock(volume, index, blocks, exclusive: true, failed: join.arrive) { [self] object, unlock in
+            lock(volume, index, blocks, exclusive: true, failed: join.arrive) { [self] object, ticket in
                 let keepAsZero = volume.hasOlderGenerations || volume.showsParent(index)
                 guard volume.summaries[index] != nil || keepAsZero else {
-                    unlock()
+                    object.unlock(ticket)
                     return join.arrive(nil)
                 }
                 send(volume, object, blocks, nil, keepAsZero: keepAsZero) { errno in
-                    unlock()
+                    object.unlock(ticket)
                     join.arrive(errno)
                 }
             }

@@ -52,19 +52,19 @@ extension Gateway {
     ) {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
-        func run(_ object: ObjectState, _ unlock: @escaping () -> Void) {
+        func run(_ object: ObjectState, _ ticket: BlockLocks.Ticket?) {
             // As it is now: a snapshot may have come between.
             let path = view == .current(volume.id) ? volume.path : path
             let finish: (Errno?) -> Void = { [self] errno in
                 switch standing(of: view, path, volume) {
                 case .shown: break
                 case .gone:
-                    unlock()
+                    if let ticket { object.unlock(ticket) }
                     return completion(.stale)
-                case .changed where errno == nil: return run(object, unlock)
+                case .changed where errno == nil: return run(object, ticket)
                 case .changed: break
                 }
-                unlock()
+                if let ticket { object.unlock(ticket) }
                 completion(errno)
             }
             if offset % blockSize == 0, count % blockSize == 0, bufferOffset % blockSize == 0 {
@@ -83,7 +83,7 @@ extension Gateway {
         case .current: lock(volume, index, blocks, exclusive: false, failed: completion, run)
         case .snapshot:
             // A closed generation does not change: no lock, but copies that differ are made equal first.
-            whenPrepared(volume, index, failed: completion) { object in run(object) {} }
+            whenPrepared(volume, index, failed: completion) { object in run(object, nil) }
         }
     }
 
@@ -136,9 +136,14 @@ extension Gateway {
         guard let slot = readSlot(object, tried) else {
             // Corrupt everywhere, or no current copy is up.
             let isCorrupt = tried.contains { channel($0) != nil }
-            if isCorrupt || options.errorWhenUnavailable || isLost(volume, object) {
-                return completion(.failure(.inputOutput))
+            if isCorrupt {
+                return reread(volume, object, tried.compactMap { channel($0) }) { [self] isReadable in
+                    guard isReadable else { return completion(.failure(.inputOutput)) }
+                    readCopies(
+                        volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)
+                }
             }
+            if options.errorWhenUnavailable || isLost(volume, object) { return completion(.failure(.inputOutput)) }
             mapWaiters.append { [self] in
                 readCopies(
                     volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)
@@ -151,6 +156,12 @@ extension Gateway {
             case .success(let outcome) where outcome.isWhole:
                 completion(.success(nil))
             case .success(let outcome) where outcome.corrupt.isEmpty:
+                // One that is no target any more may have been removed while it was asked: it says nothing of what is absent.
+                guard isCurrent(volume, object, store) else {
+                    return readCopies(
+                        volume, object, path, blocks, into: buffer, at: bufferOffset, tried: tried + [store], completion
+                    )
+                }
                 completion(.success(outcome.absent))
             case .success(let outcome):
                 repairRead(
@@ -179,6 +190,13 @@ extension Gateway {
             if slot.status == .complete, !tried.contains(slot.channel.store) { return slot }
         }
         return nil
+    }
+
+    /// Whether the store's copy is (still) one to read from. A copy is removed only when it is none any more.
+    func isCurrent(_ volume: VolumeState, _ object: ObjectState, _ store: StoreId) -> Bool {
+        guard !volume.isRemoved else { return false }
+        if object.slotsEpoch != epoch.rawValue { refreshSlots(volume, object) }
+        return object.slots.contains { $0.status == .complete && $0.channel.store == store }
     }
 
     /// Whether no member of S can come back: all are out.

@@ -20,34 +20,48 @@ extension Gateway {
             ? { [self] errno in
                 if let errno { completion(errno) } else { flush(id, completion) }
             } : completion
+        if let volume = enterAtOnce(id) {
+            return writeEntered(volume, offset, count, buffer, bufferOffset, finish)
+        }
         whenReady(id) { [self] volume, errno in
             guard let volume else { return finish(errno) }
-            enter(volume) { [self] in
-                let finish: (Errno?) -> Void = { [self] errno in
-                    leave(volume)
-                    finish(errno)
-                }
-                // Here, because a shrink may have been waited for.
-                guard offset + UInt64(count) <= volume.size else { return finish(.fileTooBig) }
-                let first = offset / UInt64(objectSize)
-                let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
-                if first == last {
-                    writeObject(
-                        volume, UInt32(first), Int(offset % UInt64(objectSize)), count, buffer, bufferOffset, finish)
-                    return
-                }
-                let join = Join(Int(last - first + 1), finish)
-                var done = 0
-                while done < count {
-                    let position = offset + UInt64(done)
-                    let within = Int(position % UInt64(objectSize))
-                    let length = min(count - done, objectSize - within)
-                    writeObject(
-                        volume, UInt32(position / UInt64(objectSize)), within, length, buffer, bufferOffset + done,
-                        join.arrive)
-                    done += length
-                }
-            }
+            enter(volume) { [self] in writeEntered(volume, offset, count, buffer, bufferOffset, finish) }
+        }
+    }
+
+    /// The volume, entered, when nothing has to be waited for: nearly always, and without a closure that waits.
+    private func enterAtOnce(_ id: VolumeId) -> VolumeState? {
+        guard let volume = volume(id), volume.phase == .ready, !volume.gateClosed else { return nil }
+        volume.lastUse = clock.now
+        volume.writesInFlight += 1
+        return volume
+    }
+
+    private func writeEntered(
+        _ volume: VolumeState, _ offset: UInt64, _ count: Int, _ buffer: Buffer, _ bufferOffset: Int,
+        _ completion: @escaping (Errno?) -> Void
+    ) {
+        let finish: (Errno?) -> Void = { [self] errno in
+            leave(volume)
+            completion(errno)
+        }
+        // Here, because a shrink may have been waited for.
+        guard offset + UInt64(count) <= volume.size else { return finish(.fileTooBig) }
+        let first = offset / UInt64(objectSize)
+        let last = (offset + UInt64(count) - 1) / UInt64(objectSize)
+        if first == last {
+            return writeObject(
+                volume, UInt32(first), Int(offset % UInt64(objectSize)), count, buffer, bufferOffset, finish)
+        }
+        let join = Join(Int(last - first + 1), finish)
+        var done = 0
+        while done < count {
+            let position = offset + UInt64(done)
+            let within = Int(position % UInt64(objectSize))
+            let length = min(count - done, objectSize - within)
+            writeObject(
+                volume, UInt32(position / UInt64(objectSize)), within, length, buffer, bufferOffset + done, join.arrive)
+            done += length
         }
     }
 
@@ -58,9 +72,9 @@ extension Gateway {
         let first = offset / blockSize
         let blocks = BlockRange(first: first, count: (offset + count + blockSize - 1) / blockSize - first)
         let isAligned = offset % blockSize == 0 && count % blockSize == 0
-        lock(volume, index, blocks, exclusive: true, failed: completion) { [self] object, unlock in
+        lock(volume, index, blocks, exclusive: true, failed: completion) { [self] object, ticket in
             let finish: (Errno?) -> Void = { errno in
-                unlock()
+                object.unlock(ticket)
                 completion(errno)
             }
             if isAligned && bufferOffset % blockSize == 0 {
@@ -101,12 +115,15 @@ extension Gateway {
         }
     }
 
-    /// Calls `body` with the object prepared and the blocks locked.
+    /// Calls `body` with the object prepared and the blocks locked: they are unlocked by the ticket.
     func lock(
         _ volume: VolumeState, _ index: UInt32, _ blocks: BlockRange, exclusive: Bool,
-        failed: @escaping (Errno?) -> Void,
-        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+        failed: @escaping (Errno?) -> Void, _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
+        if !volume.isRemoved {
+            let object = object(volume, index)
+            if object.isPrepared { return lockPrepared(object, blocks, exclusive: exclusive, body) }
+        }
         whenPrepared(volume, index, failed: failed) { [self] object in
             lockPrepared(object, blocks, exclusive: exclusive, body)
         }
@@ -126,35 +143,32 @@ extension Gateway {
         guard !object.isPrepared else { return body(object) }
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
-            if !object.slots.contains(where: { $0.isMember && $0.status == .complete }),
-                learnAnew(
-                    volume,
-                    { [self] in
-                        mapSettled(volume)
-                        whenPrepared(volume, index, failed: failed, body)
-                        wakeWaiters()
-                    })
-            {
-                return
+            rereadMembers(volume, object) { [self] isUnreadable in
+                if !object.slots.contains(where: { $0.isMember && $0.status == .complete }),
+                    learnAnew(
+                        volume,
+                        { [self] in
+                            mapSettled(volume)
+                            whenPrepared(volume, index, failed: failed, body)
+                            wakeWaiters()
+                        })
+                {
+                    return
+                }
+                if options.errorWhenUnavailable || isUnreadable || isLost(volume, object) {
+                    return failed(.inputOutput)
+                }
+                mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
             }
-            if options.errorWhenUnavailable || isLost(volume, object) { return failed(.inputOutput) }
-            mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
         }
     }
 
     private func lockPrepared(
         _ object: ObjectState, _ blocks: BlockRange, exclusive: Bool,
-        _ body: @escaping (ObjectState, _ unlock: @escaping () -> Void) -> Void
+        _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
-        var ticket: BlockLocks.Ticket = 0
-        let run = {
-            body(object) {
-                for granted in object.locks.release(ticket) { granted() }
-            }
-        }
-        let (given, isGranted) = object.locks.acquire(blocks, exclusive: exclusive, run)
-        ticket = given
-        if isGranted { run() }
+        if let ticket = object.locks.acquire(blocks, exclusive: exclusive) { return body(object, ticket) }
+        object.locks.wait(blocks, exclusive: exclusive) { ticket in body(object, ticket) }
     }
 
     /// Gives the next version and sends to every target. The blocks are locked by the caller.
@@ -209,6 +223,7 @@ extension Gateway {
         operation.isParked = false
         operation.completeCopies = 0
         operation.failed.removeAll()
+        operation.damaged.removeAll()
         operation.pending.removeAll(keepingCapacity: true)
         var request = operation.request
         request.authority.epoch = epoch
@@ -240,6 +255,7 @@ extension Gateway {
         case .failure(.behind), .failure(.full):
             setStatus(volume, operation.object.id.index, store, .unverified)
             onCopyBehind(operation.object.id, store)
+        case .failure(.damaged): operation.damaged.append(store)
         case .failure(.dead(let reason)):
             operation.failed.append(store)
             reportFailure(store, reason)
@@ -254,6 +270,7 @@ extension Gateway {
     /// All targets have answered: acknowledge, or wait for the map to change.
     private func settle(_ volume: VolumeState, _ operation: WriteOperation) {
         guard operation.completion != nil else { return }
+        if !operation.damaged.isEmpty { return settleDamaged(volume, operation) }
         let stillUp =
             !operation.failed.isEmpty
             && operation.failed.contains { catalog.state.map.store($0)?.status == .up }
@@ -265,6 +282,29 @@ extension Gateway {
         for granted in operation.object.locks.yield(operation.request.blocks) { granted() }
         if !stillUp, options.errorWhenUnavailable { return finish(volume, operation, .inputOutput) }
         settled(operation.object)
+    }
+
+    /// Copies that could not take the write, because their headers cannot be read: where another copy has it, they are
+    /// suspect, durably, before it is acknowledged. Where none has, they are all that there is, and nothing is.
+    private func settleDamaged(_ volume: VolumeState, _ operation: WriteOperation) {
+        let id = operation.object.id
+        let damaged = operation.damaged
+        operation.damaged = []
+        for store in damaged {
+            setStatus(volume, id.index, store, .unverified)
+            onCopyBehind(id, store)
+        }
+        guard operation.completeCopies > 0 else { return settle(volume, operation) }
+        operation.pending += damaged
+        for store in damaged {
+            guard let channel = channel(store) else {
+                answered(volume, operation, store, .failure(.dead("it has left")))
+                continue
+            }
+            channel.markSuspect(id) { [self] failure in
+                answered(volume, operation, store, .failure(failure ?? .behind))
+            }
+        }
     }
 
     /// Runs what waits for this object's writes to have been answered or parked.

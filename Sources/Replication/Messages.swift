@@ -11,6 +11,9 @@ package enum CopyFailure: Error, Hashable, Sendable {
     case staleTerm(Term)
     /// The copy missed a write; it has marked itself suspect, durably.
     case behind
+    /// A header of the copy cannot be read, so it takes no writes. It has not marked itself suspect: as long as nobody
+    /// acknowledges what it does not have, it may be read again (see `reread`).
+    case damaged
     /// The copy has no room; it has marked itself suspect, durably.
     case full
     /// The store is dead, with the reason.
@@ -96,6 +99,9 @@ package protocol CopyChannel: AnyObject {
     /// Looks at headers (and, deep, reads every block) of one copy.
     func verify(
         _ object: ObjectId, deep: Bool, _ reply: @escaping (Result<VerifyOutcome, CopyFailure>) -> Void)
+    /// Looks again at a copy with a header that could not be read: true when all of it is fine by its checksums. It is
+    /// complete again, durably.
+    func reread(_ object: ObjectId, _ reply: @escaping (Result<Bool, CopyFailure>) -> Void)
     /// The copy is emptied to be made anew: suspect, durably, and without any content. It never looks like one of an
     /// object that was never written.
     func empty(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void)

@@ -53,15 +53,19 @@ extension Node: NodeAdministration {
             let identity = StoreIdentity(
                 clusterId: catalog.state.clusterId, storeId: store, createdWallClock: clock.wallClock)
             let failed = { [self] (error: StoreError) in
-                provider.release(path: path)
-                completion(.failure(error.sheepError))
+                wipe(disk) { [self] in
+                    provider.release(path: path)
+                    completion(.failure(error.sheepError))
+                }
             }
             ObjectStore.format(disk, identity: identity, configuration: storeConfiguration) { [self] result in
                 if case .failure(let error) = result { return failed(error) }
                 let objects = openable(disk, store)
                 objects.open { [self] result in
                     switch result {
-                    case .failure(let error): failed(error)
+                    case .failure(let error):
+                        objects.stop()
+                        failed(error)
                     case .success(let report):
                         completion(
                             .success(
@@ -86,19 +90,16 @@ extension Node: NodeAdministration {
         _ store: AttachedStore, _ command: CatalogCommand,
         _ completion: @escaping (Result<StoreId, SheepError>) -> Void
     ) {
+        joining.append(store.id)
         attach(
             AttachedStore.Parts(
                 id: store.id, path: store.path, disk: store.disk, objects: store.copy.objects, session: store.session))
-        let giveUp = { [self] (error: SheepError) in
-            detach(store.id)
-            storage.detach(store: store.id)
-            provider.release(path: store.path)
-            completion(.failure(error))
-        }
+        let refused = { [self] (error: SheepError) in giveUp(store) { completion(.failure(error)) } }
         storage.attach(store: store.id, disk: store.disk) { [self] error in
-            if let error { return giveUp(error) }
-            catalog.propose(command, request: nil) { answer in
-                if case .refused(let error) = answer { return giveUp(error) }
+            if let error { return refused(error) }
+            catalog.propose(command, request: nil) { [self] answer in
+                if case .refused(let error) = answer { return refused(error) }
+                joining.removeAll { $0 == store.id }
                 completion(.success(store.id))
             }
         }

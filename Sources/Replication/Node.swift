@@ -10,7 +10,7 @@ import Placement
 package protocol StoreProvider: AnyObject {
     /// Claims an empty (or missing) directory for a new store. Refused when it is not empty, or in use.
     func claimEmpty(path: String, _ completion: @escaping (Result<any Disk, SheepError>) -> Void)
-    /// Lets a directory go that was claimed.
+    /// Closes the files of a directory that was claimed, and lets it go. Nothing is asked of its disk any more.
     func release(path: String)
     /// A random id that no store has.
     func newStoreId() -> StoreId
@@ -46,7 +46,8 @@ package struct AttachedStore {
 package protocol CatalogStorage: AnyObject {
     /// The store takes part from now on; it gets the newest state first.
     func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void)
-    func detach(store: StoreId)
+    /// The store does not hold it any more. EBUSY when too few others do.
+    func detach(store: StoreId, _ completion: @escaping (SheepError?) -> Void)
     /// Stores that were found wiped at the start, or are others with an old id.
     var strangers: [StoreId] { get }
 }
@@ -71,8 +72,10 @@ package final class Node {
     package private(set) var stores: [AttachedStore] = []
     /// Stores that failed in this process, with the reason: excluded once, never attached again.
     package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
-    /// Stores that the map had before its last change.
-    private var inMap: [StoreId] = []
+    /// Stores that are attached and shall become part of the cluster: the map does not have them yet.
+    var joining: [StoreId] = []
+    /// Stores that are no part of the cluster any more, until their files are closed.
+    private var leaving: [Leaver] = []
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
     private var isStarted = false
@@ -140,7 +143,6 @@ package final class Node {
             detach(store)
         }
         let records = catalog.state.map.stores
-        inMap = records.map(\.id)
         var commands: [CatalogCommand] = []
         for record in records where record.node == id {
             if let store = stores.first(where: { $0.id == record.id }) {
@@ -194,11 +196,14 @@ package final class Node {
     }
 
     private func drop(_ store: StoreId) {
-        let objects = stores.first { $0.id == store }?.copy.objects
+        let dropped = stores.first { $0.id == store }
         detach(store)
-        storage.detach(store: store)
+        storage.detach(store: store) { _ in }
+        guard let dropped else { return }
         // The catalog may have failed there first: what this store was asked for would never be answered.
-        objects?.stop()
+        dropped.copy.objects.stop()
+        leaving.append(Leaver(dropped))
+        letRemovedStoresGo()
     }
 
     func detach(_ store: StoreId) {
@@ -206,14 +211,58 @@ package final class Node {
         stores.removeAll { $0.id == store }
     }
 
-    /// The catalog must not count on stores that are no part of the cluster any more, or were given up: their disks may be
-    /// taken away. (Those that are open stay so until the next start: what is on its way there ends as usual.)
+    // MARK: stores that leave
+
+    /// The catalog must not count on stores that are no part of the cluster any more, or were given up, and their files are
+    /// closed: their disks may be taken away.
     private func letRemovedStoresGo() {
         let map = catalog.state.map
-        let left = inMap.filter { map.store($0) == nil }
-        inMap = map.stores.map(\.id)
-        for id in catalog.state.catalogStores where left.contains(id) || map.store(id)?.status == .out {
-            storage.detach(store: id)
+        let isGone = { [joining] (id: StoreId) in
+            map.store(id).map { $0.status == .out } ?? !joining.contains(id)
+        }
+        for id in catalog.state.catalogStores where isGone(id) && !leaving.contains(where: { $0.store.id == id }) {
+            storage.detach(store: id) { _ in }
+        }
+        for store in stores where map.store(store.id) == nil && !joining.contains(store.id) {
+            detach(store.id)
+            leaving.append(Leaver(store))
+        }
+        for leaver in leaving where isGone(leaver.store.id) && !leaver.isClosing { close(leaver) }
+    }
+
+    /// A store that did not become part of the cluster leaves nothing behind; `completion` follows.
+    func giveUp(_ store: AttachedStore, _ completion: @escaping () -> Void) {
+        joining.removeAll { $0 == store.id }
+        detach(store.id)
+        let leaver = leaving.first { $0.store.id == store.id } ?? Leaver(store)
+        leaver.isStillborn = true
+        leaver.whenClosed = completion
+        if !leaving.contains(where: { $0 === leaver }) { leaving.append(leaver) }
+        letRemovedStoresGo()
+    }
+
+    /// The catalog lets go of the store first. What is on its way to it is answered, and a batch still ends there until
+    /// it is closed, or nothing that was journalled would ever go out.
+    private func close(_ leaver: Leaver) {
+        leaver.isClosing = true
+        let store = leaver.store
+        storage.detach(store: store.id) { [self] error in
+            guard error == nil else {
+                // Too few others hold the catalog: at the next change of the map.
+                leaver.isClosing = false
+                return leaver.tell()
+            }
+            let finish = { [self] in
+                leaving.removeAll { $0 === leaver }
+                provider.release(path: store.path)
+                if leaver.isStillborn { return leaver.tell() }
+                log("store \(store.id) at \(store.path) is closed: its disk can be taken away")
+            }
+            store.copy.objects.flush { _ in
+                store.copy.objects.close { _ in
+                    if leaver.isStillborn { wipe(store.disk, finish) } else { finish() }
+                }
+            }
         }
     }
 
@@ -263,6 +312,7 @@ package final class Node {
             letRemovedStoresGo()
             for store in stores { store.copy.mapChanged() }
             gateway.mapChanged()
+            watchDownStores()
             // Volumes are taken when all stores are there.
             if isStarted { recovery.wake() }
         } else if mustRemoveObjects {
@@ -272,9 +322,13 @@ package final class Node {
     }
     private var mustRemoveObjects = false
 
-    /// Gives up stores that have been down for the down-out-interval.
+    private var isWatchingDownStores = false
+    /// Gives up stores that have been down for the down-out-interval; looks again for as long as one is down.
     private func watchDownStores() {
-        guard !isStopping else { return }
+        guard !isWatchingDownStores, isStarted, !isStopping,
+            catalog.state.map.stores.contains(where: { $0.status == .down })
+        else { return }
+        isWatchingDownStores = true
         let interval = catalog.state.settings.downOutIntervalMilliseconds
         let now = clock.wallClock
         for record in catalog.state.map.stores where record.status == .down {
@@ -287,7 +341,10 @@ package final class Node {
                 if case .refused(let error) = answer { log(error.description) }
             }
         }
-        clock.after(milliseconds: min(1_000, max(100, interval / 10))) { [weak self] in self?.watchDownStores() }
+        clock.after(milliseconds: min(1_000, max(100, interval / 10))) { [weak self] in
+            self?.isWatchingDownStores = false
+            self?.watchDownStores()
+        }
     }
 
     /// A volume that nobody has open for a while forgets what it knows of its objects, and gives up its lease.
@@ -300,5 +357,22 @@ package final class Node {
     /// The driver calls it at the end of every wake-up: gathered journal records go out.
     package func endOfBatch() {
         for store in stores { store.copy.objects.endOfBatch() }
+        for leaver in leaving { leaver.store.copy.objects.endOfBatch() }
+    }
+}
+
+/// A store on its way out of this process.
+private final class Leaver {
+    let store: AttachedStore
+    var isClosing = false
+    /// It never was part of the cluster; whoever wanted it to be waits.
+    var isStillborn = false
+    var whenClosed: (() -> Void)?
+    init(_ store: AttachedStore) { self.store = store }
+
+    func tell() {
+        let whenClosed = whenClosed
+        self.whenClosed = nil
+        whenClosed?()
     }
 }

@@ -30,6 +30,8 @@ final class WriteOperation {
     let request: CopyWrite
     /// Stores that have not answered.
     var pending: [StoreId] = []
+    /// Stores whose copy could not take it, because its header cannot be read.
+    var damaged: [StoreId] = []
     /// Stores that failed and are not yet excluded.
     var failed: [StoreId] = []
     /// Complete copies that have applied it.
@@ -75,6 +77,9 @@ final class ObjectState {
         self.version = version
         self.isPrepared = isPrepared
     }
+
+    /// Lets go of blocks, and runs what waited for them.
+    func unlock(_ ticket: BlockLocks.Ticket) { for granted in locks.release(ticket) { granted() } }
 
     var isQuiet: Bool {
         users == 0 && locks.isEmpty && inFlight.isEmpty && !isPaused && whenIdle.isEmpty && preparation == nil

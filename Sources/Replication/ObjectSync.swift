@@ -212,7 +212,7 @@ final class ObjectSync {
     }
 
     private func release(_ ticket: BlockLocks.Ticket) {
-        for granted in object.locks.release(ticket) { granted() }
+        object.unlock(ticket)
     }
 
     private func transfer(

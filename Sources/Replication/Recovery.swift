@@ -143,12 +143,25 @@ package final class Recovery {
                 guard target.status == .unverified else { return completion(true) }
                 guard target.channel.admits(id, volume.path.top, .whole) else { return completion(false) }
                 guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
-                    return completion(false)
+                    return rereadLast(volume, object, target, completion)
                 }
                 gateway.synchronise(volume, object, target.channel, source.channel) { outcome in
                     if case .complete = outcome { completion(true) } else { completion(false) }
                 }
             }
+        }
+    }
+
+    /// Nobody is left to make the copy from: perhaps it can be read again itself.
+    private func rereadLast(
+        _ volume: VolumeState, _ object: ObjectState, _ target: CopySlot, _ completion: @escaping (Bool) -> Void
+    ) {
+        guard target.isMember else { return completion(false) }
+        gateway.reread(volume, object, [target.channel]) { [self] isReadable in
+            guard isReadable else { return completion(false) }
+            gateway.setStatus(volume, object.id.index, target.channel.store, .complete)
+            gateway.reconsider(volume, object)
+            completion(true)
         }
     }
 

@@ -173,9 +173,9 @@ package final class Scrubber {
         let blocks = BlockRange(first: block, count: 1)
         // The lock keeps the block from being overwritten between the read there and the fill here.
         gateway.lock(volume, object.id.index, blocks, exclusive: true, failed: { _ in completion(false) }) {
-            [self] object, unlock in
+            [self] object, ticket in
             let finish = { (isDone: Bool) in
-                unlock()
+                object.unlock(ticket)
                 completion(isDone)
             }
             let views = catalog.state.reachableViews(of: volume.id).filter { $0.contains(generation) }
@@ -188,7 +188,7 @@ package final class Scrubber {
                 bad.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
                     guard case .success(let own) = result else { return finish(false) }
                     if own.corrupt.isEmpty { return find(rest.dropFirst()) }
-                    refill(object, bad, generation, view, blocks, finish)
+                    refill(volume, object, bad, generation, view, blocks, finish)
                 }
             }
             find(views[...])
@@ -197,19 +197,20 @@ package final class Scrubber {
 
     /// Takes the block from a copy that has it right.
     private func refill(
-        _ object: ObjectState, _ bad: CopySlot, _ generation: Generation, _ view: GenerationPath, _ blocks: BlockRange,
+        _ volume: VolumeState, _ object: ObjectState, _ bad: CopySlot, _ generation: Generation, _ view: GenerationPath,
+        _ blocks: BlockRange,
         _ completion: @escaping (Bool) -> Void
     ) {
         let others = object.slots.filter { $0.status == .complete && $0.channel.store != bad.channel.store }
         func attempt(_ rest: ArraySlice<CopySlot>) {
             guard let other = rest.first else { return completion(false) }
             let buffer = gateway.pool.buffer(blockSize)
-            other.channel.view(object.id, view) { result in
+            other.channel.view(object.id, view) { [self] result in
                 guard case .success(let composed) = result else { return attempt(rest.dropFirst()) }
-                other.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { result in
-                    guard case .success(let read) = result, read.corrupt.isEmpty else {
-                        return attempt(rest.dropFirst())
-                    }
+                other.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
+                    guard case .success(let read) = result, read.corrupt.isEmpty,
+                        gateway.isCurrent(volume, object, other.channel.store)
+                    else { return attempt(rest.dropFirst()) }
                     bad.channel.fill(
                         CopyFill(
                             object: object.id, generation: generation, blocks: blocks, held: composed.held,
@@ -252,11 +253,11 @@ package final class Scrubber {
     ) {
         let views = catalog.state.reachableViews(of: volume.id)
         gateway.lock(volume, object.id.index, .whole, exclusive: true, failed: { _ in completion(report) }) {
-            [self] object, unlock in
+            [self] object, ticket in
             let slots = object.slots.filter { $0.status == .complete }
             var isDifferent = false
             func finish() {
-                unlock()
+                object.unlock(ticket)
                 var report = report
                 let isUnchanged = slots.allSatisfy { slot in
                     object.slots.contains { $0.channel.store == slot.channel.store && $0.status == .complete }

@@ -342,9 +342,9 @@ extension Gateway {
                 leave(volume)
                 next(errno)
             }
-            lock(volume, index, blocks, exclusive: true, failed: leaveAndGoOn) { [self] object, unlock in
+            lock(volume, index, blocks, exclusive: true, failed: leaveAndGoOn) { [self] object, ticket in
                 let finish: (Errno?) -> Void = { errno in
-                    unlock()
+                    object.unlock(ticket)
                     leaveAndGoOn(errno)
                 }
                 ownBlocks(volume, object) { [self] own in

@@ -41,7 +41,7 @@ extension Gateway {
             guard volume.summaries[index] != nil || isUndecided(volume, index) else { return below(.empty, .empty) }
             whenPrepared(volume, index, failed: { completion(.failure($0 ?? .inputOutput)) }) { [self] object in
                 let channels = object.slots.filter { $0.status == .complete }.map(\.channel)
-                firstView(channels[...], object.id, path) { view in
+                firstView(volume, channels[...], object, path) { view in
                     guard let view else { return completion(.failure(.inputOutput)) }
                     var data = view.held
                     data.subtract(view.zero)
@@ -53,17 +53,18 @@ extension Gateway {
     }
     /// The view of the first of these copies that can tell; nil when none can.
     private func firstView(
-        _ channels: ArraySlice<any CopyChannel>, _ object: ObjectId, _ path: GenerationPath,
+        _ volume: VolumeState, _ channels: ArraySlice<any CopyChannel>, _ object: ObjectState, _ path: GenerationPath,
         _ completion: @escaping (ComposedView?) -> Void
     ) {
         guard let channel = channels.first else { return completion(nil) }
-        channel.view(object, path) { [self] result in
+        channel.view(object.id, path) { [self] result in
             switch result {
-            case .success(let view): return completion(view)
+            case .success(let view) where isCurrent(volume, object, channel.store): return completion(view)
+            case .success: break
             case .failure(.dead(let reason)): reportFailure(channel.store, reason)
             case .failure: break
             }
-            firstView(channels.dropFirst(), object, path, completion)
+            firstView(volume, channels.dropFirst(), object, path, completion)
         }
     }
 

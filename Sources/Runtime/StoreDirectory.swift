@@ -8,11 +8,12 @@ import Model
 package final class StoreDirectory: Disk {
     package private(set) var space: DiskSpace
     package private(set) var loss: Errno?
-    package var maximumBufferedWrite: Int { files.maximumBufferedWrite }
+    package let maximumBufferedWrite: Int
     package let path: String
 
     private let loop: EventLoop
-    private let files: StoreFiles
+    /// Nil when it is closed.
+    private var files: StoreFiles?
     private var canReadCached = true
     private var hasWritten = true
     private var refresh: LoopTimer?
@@ -28,6 +29,7 @@ package final class StoreDirectory: Disk {
     package init(
         _ claim: StoreClaim, loop: EventLoop, descriptorLimit: Int = 1024, faults: (any FaultInjector)? = nil
     ) throws(SheepError) {
+        let files: StoreFiles
         do {
             files = try StoreFiles(claim: claim, descriptorLimit: descriptorLimit, faults: faults)
         } catch {
@@ -35,6 +37,8 @@ package final class StoreDirectory: Disk {
                 error, what: "cannot prepare the store \(claim.path)", why: error.message,
                 remedy: "check the directory's permissions and its disk")
         }
+        self.files = files
+        maximumBufferedWrite = files.maximumBufferedWrite
         self.loop = loop
         path = claim.path
         syncLane = DiskThread(name: "store-sync", poster: loop.poster)
@@ -46,11 +50,20 @@ package final class StoreDirectory: Disk {
     }
 
     /// Open descriptors of store files, for status.
-    package var openDescriptorCount: Int { files.openCount }
+    package var openDescriptorCount: Int { files?.openCount ?? 0 }
+
+    /// Closes all files and gives the claim back, once what is on its way has ended. What is asked afterwards fails
+    /// (EBADF).
+    package func close() {
+        files = nil
+        if let refresh { loop.cancel(refresh) }
+        refresh = nil
+    }
 
     package func submit(
         _ operation: DiskOperation, _ completion: @escaping (Result<DiskOutcome, Errno>) -> Void
     ) {
+        guard let files else { return loop.enqueue { completion(.failure(.badDescriptor)) } }
         switch operation {
         case .append(let write):
             noteWrite()
@@ -61,7 +74,7 @@ package final class StoreDirectory: Disk {
             loop.enqueue { completion(result) }
         case .read(let file, let offset, let buffer, let bufferOffset, let count):
             precondition(bufferOffset >= 0 && count >= 0 && bufferOffset + count <= buffer.capacity)
-            let outcome = readCached(file, offset, buffer.bytes + bufferOffset, count)
+            let outcome = readCached(files, file, offset, buffer.bytes + bufferOffset, count)
             if outcome.isComplete {
                 loop.enqueue { completion(.success(.bytes(outcome.bytes))) }
             } else {
@@ -96,7 +109,7 @@ package final class StoreDirectory: Disk {
 
     /// Reads what needs no disk. Complete: all of it, or all up to the end of the file.
     private func readCached(
-        _ file: StoreFile, _ offset: UInt64, _ bytes: UnsafeMutableRawPointer, _ count: Int
+        _ files: StoreFiles, _ file: StoreFile, _ offset: UInt64, _ bytes: UnsafeMutableRawPointer, _ count: Int
     ) -> (bytes: Int, isComplete: Bool) {
         // An injected fault is given out by the thread.
         guard canReadCached, files.faults == nil || files.faults!.fault(for: .read, file) == nil,
@@ -132,9 +145,9 @@ package final class StoreDirectory: Disk {
         refreshLater(afterMilliseconds: 1000)
     }
     private func refreshSpace() {
+        guard let files else { return }
         hasWritten = false
         refreshLater(afterMilliseconds: 10_000)
-        let files = files
         readLane.submit({ (files.space(), files.isThere()) }) { [weak self] space, isThere in
             guard let self else { return }
             if let space { self.space = space }

@@ -53,6 +53,7 @@ package enum FrameKind: UInt8, Sendable, CaseIterable {
     case verify = 28
     case empty = 29
     case remove = 30
+    case reread = 31
     // Answers, and what a store says of itself.
     case done = 64
     case written = 65
@@ -62,6 +63,7 @@ package enum FrameKind: UInt8, Sendable, CaseIterable {
     case verified = 69
     case failed = 70
     case room = 71
+    case looked = 72
 
     /// Part of the handshake: stamped with `WireFormat.anyVersion`.
     package var isHandshake: Bool { rawValue <= FrameKind.refusal.rawValue }

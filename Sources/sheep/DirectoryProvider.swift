@@ -16,7 +16,7 @@ final class DirectoryProvider: StoreProvider {
 
     private let loop: EventLoop
     private let faults: FaultFile?
-    private var claims: [String: StoreClaim] = [:]
+    private var directories: [String: StoreDirectory] = [:]
     let bootId: ClusterId
 
     init(loop: EventLoop, faults: FaultFile?) {
@@ -40,12 +40,13 @@ final class DirectoryProvider: StoreProvider {
                 .noEntry, what: "the store \(path) cannot be opened", why: "the directory is not there",
                 remedy: "mount its disk, or replace the store")
         }
-        let claim = try StoreDirectory.claim(path)
-        claims[path] = claim
-        return try StoreDirectory(claim, loop: loop, faults: faults?.injector(store: path))
+        let directory = try StoreDirectory(
+            try StoreDirectory.claim(path), loop: loop, faults: faults?.injector(store: path))
+        directories[path] = directory
+        return directory
     }
 
-    func release(path: String) { claims[path] = nil }
+    func release(path: String) { directories.removeValue(forKey: path)?.close() }
 
     /// Looks whether a claimed directory is a store, is empty, or holds something else.
     func content(of path: String) -> Content {

@@ -45,6 +45,7 @@ final class StoreOpener {
     private var fresh: [(path: String, disk: StoreDirectory)] = []
     private var known: [(path: String, disk: StoreDirectory)] = []
     private var opened: [AttachedStore.Parts] = []
+    private var hooks: [String: BatchHook] = [:]
     private var clusters: [(ClusterId, String)] = []
     private var failed: [(StoreId, String)] = []
     private var failures: [SheepError] = []
@@ -197,6 +198,7 @@ final class StoreOpener {
         ) { [route] error in route.failed(id, error.sheepError.why) }
         // Records written before the loop's hooks know this store must go out too.
         let hook = BatchHook(objects)
+        hooks[path] = hook
         daemon.loop.onEndOfBatch { hook.run() }
         objects.open { [self] result in
             switch result {
@@ -262,6 +264,7 @@ final class StoreOpener {
                 daemon.logger.warning(
                     "the store \(store.id) at \(store.path) was taken out of the cluster: it is not used; empty the directory to use it again"
                 )
+                if !catalog.state.catalogStores.contains(store.id) { close(store) }
                 continue
             }
             stores.append(store)
@@ -277,6 +280,15 @@ final class StoreOpener {
                     catalog: catalog, stores: stores, failed: failed, provider: provider, configuration: configuration,
                     incarnation: incarnation, route: route, neighbours: neighbours)))
     }
+
+    private func close(_ store: AttachedStore.Parts) {
+        let hook = hooks[store.path]
+        hook?.objects = store.objects
+        store.objects.close { [provider] _ in
+            hook?.objects = nil
+            provider.release(path: store.path)
+        }
+    }
 }
 
 /// Lets a store's records out at the end of a batch until the node does it.
@@ -286,7 +298,4 @@ final class BatchHook {
     func run() { objects?.endOfBatch() }
 }
 
-extension LocalCatalog: CatalogStorage {
-    /// A failed store's catalog is found out and dropped by the log itself; this is for those that leave in order.
-    package func detach(store: StoreId) { detach(store: store) { _ in } }
-}
+extension LocalCatalog: CatalogStorage {}

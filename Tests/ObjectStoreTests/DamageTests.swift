@@ -70,14 +70,14 @@ private let a = ObjectId(VolumeId(1), 0)
         #expect(bench.read(a, first: 3, count: 2).tags == [7, 104])
     }
 
-    @Test func aDamagedHeaderMakesTheCopySuspectAndUnreadable() {
+    @Test func aDamagedHeaderMakesTheCopyDamagedAndUnreadable() {
         let bench = closed(12)
         bench.disk.flipBit(.object(a, Generation(1)), 100)
         bench.disk.flipBit(.object(a, Generation(1)), 8192 + 100)
         bench.opened()
         let (_, outcome) = bench.read(a, first: 0, count: 4)
         #expect(outcome.corrupt.count == 4)
-        #expect(bench.store.entry(a)?.state == .suspect)
+        #expect(bench.store.entry(a)?.state == .damaged)
     }
 
     @Test func aFlippedBitInDataIsCorruptNotServed() {

@@ -209,6 +209,87 @@ import Testing
         #expect(disk.contents(name) == damaged)
     }
 
+    /// The only copy in S had a header that could not be read, and can be read again: as long as nobody was told of
+    /// anything that it does not have, it is the source again, in this life or the next.
+    @Test(arguments: ["read", "write", "restart", "kill"])
+    func theOnlyCompleteCopyIsServedWhenItsHeaderCanBeReadAgain(_ way: String) {
+        let world = World(seed: 5) { $0.settings.copies = 2 }
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 100_000)
+        world.flush(volume)
+        world.pass(milliseconds: 2_000)
+        guard let state = world.node.gateway.volumes[volume] else { return }
+        let pair = world.node.gateway.targets(state, ObjectId(volume, 0).range)
+        world.shutDown()
+        let disk = world.shelves[world.shelf(pair[0])].disk
+        let name = StoreFile.object(ObjectId(volume, 0), Generation(1))
+        let flip = { for offset in [60, 8192 + 60] { disk.flipBit(name, offset) } }
+        func read() -> Result<[UInt8], Errno>? {
+            world.answer("read") { world.askRead(.current(volume), 0, 100_000, $0) }
+        }
+        flip()
+        #expect(world.start(without: [pair[1]]) == nil)
+        #expect(throws: Errno.inputOutput) { try read()?.get() }
+        #expect(throws: Errno.inputOutput) { try read()?.get() }
+        if way == "restart" || way == "kill" {
+            if way == "kill" { world.kill() } else { world.shutDown() }
+            #expect(world.start(without: [pair[1]]) == nil)
+            #expect(throws: Errno.inputOutput) { try read()?.get() }
+        }
+        var waiting: Asked?
+        if way == "write" {
+            waiting = world.askWrite(volume, 0, world.pattern(2, 4096))
+            world.pass(milliseconds: 3_000)
+            #expect(waiting?.isAnswered == false)
+        }
+        flip()
+        if let waiting {
+            world.run("the write that waited") { waiting.isAnswered }
+            #expect(waiting.errno == nil)
+        }
+        #expect((try? read()?.get()) == world.pattern(waiting == nil ? 1 : 2, 4096) + world.pattern(1, 95_904))
+        world.write(volume, 8192, stamp: 3, 4096)
+        world.kill()
+        // The other one is made from it.
+        #expect(world.start() == nil)
+        world.expect(volume, 8192, 4096, stamp: 3)
+        world.expect(volume, 12_288, 80_000, stamp: 1)
+        world.expectAllWell()
+        world.kill()
+        #expect(world.start(without: [pair[0]]) == nil)
+        world.expect(volume, 8192, 4096, stamp: 3)
+        world.expect(volume, 12_288, 80_000, stamp: 1)
+    }
+
+    /// The same, but another copy has taken writes meanwhile: the damaged one has missed them, and is never believed again.
+    @Test func aDamagedCopyThatMissedAWriteIsNotBelievedWhenItsHeaderCanBeReadAgain() {
+        let world = World(seed: 6) { $0.settings.copies = 2 }
+        let volume = world.volume("v")
+        world.write(volume, 0, stamp: 1, 100_000)
+        world.flush(volume)
+        world.pass(milliseconds: 2_000)
+        guard let state = world.node.gateway.volumes[volume] else { return }
+        let pair = world.node.gateway.targets(state, ObjectId(volume, 0).range)
+        world.shutDown()
+        let disk = world.shelves[world.shelf(pair[0])].disk
+        let name = StoreFile.object(ObjectId(volume, 0), Generation(1))
+        let flip = { for offset in [60, 8192 + 60] { disk.flipBit(name, offset) } }
+        flip()
+        #expect(world.start() == nil)
+        // Neither repairs nor anything else come to it before the other one is gone.
+        disk.hold = { if case .write = $0 { true } else { false } }
+        world.write(volume, 0, stamp: 2, 8192)
+        disk.forgetPending()
+        disk.hold = { _ in false }
+        world.kill()
+        flip()
+        #expect(world.start(without: [pair[1]]) == nil)
+        var result: Result<[UInt8], Errno>?
+        world.askRead(.current(volume), 0, 8192) { result = $0 }
+        world.pass(milliseconds: 3_000)
+        if case .success(let bytes)? = result { #expect(bytes == world.pattern(2, 8192)) }
+    }
+
     ///   generation 1   block A  (rots)         snapshot s1
     ///   generation 2   block B                 snapshot s2: hides A
     ///   rollback to s1, generation 3 hides 2   the current view shows A

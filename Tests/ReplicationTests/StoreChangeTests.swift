@@ -9,7 +9,7 @@ import Testing
 @testable import Replication
 
 @Suite struct StoreChangeTests {
-    /// Asks for a stamped write every few steps until `done`; all of them must succeed.
+    /// Asks for a stamped write every few steps, and where nothing else runs, until `done`; all of them must succeed.
     private func load(
         _ world: World, _ volume: VolumeId, _ what: String, seconds: UInt64 = 240, until done: () -> Bool
     ) -> [Int: UInt8] {
@@ -19,7 +19,7 @@ import Testing
         var steps = 0
         world.run(what, seconds: seconds) {
             steps += 1
-            if steps % 40 == 0, asked.allSatisfy(\.isAnswered) {
+            if steps % 40 == 0 || !world.machine.hasOperations, asked.allSatisfy(\.isAnswered) {
                 stamp = stamp % 200 + 1
                 let block = Int(stamp) * 37 % 200
                 expected[block] = stamp
@@ -228,6 +228,13 @@ import Testing
             // Its disk can be taken away: nobody counts on it, now or after a restart.
             world.pass(milliseconds: 1_000)
             #expect(!world.catalog.state.catalogStores.contains(leaving))
+            #expect(!world.isClaimed("/disk2") && world.isClaimed("/disk1"))
+            let disk = world.shelves[2].disk
+            let operations = disk.operationCount
+            world.write(volume, 0, stamp: 5, 4096)
+            world.flush(volume)
+            world.pass(milliseconds: 3_000)
+            #expect(disk.operationCount == operations && disk.waiting.isEmpty, "a closed disk is used")
             world.node.storeFailed(leaving, "it was unplugged")
             world.pass(milliseconds: 1_000)
             #expect(!world.node.isHopeless && world.node.gateway.channel(leaving) == nil)
@@ -236,6 +243,69 @@ import Testing
             world.expectCopiesAreIdentical()
             for i in 1..<16 { world.expect(volume, i * 4 * mebibyte + 40_960, 20_000, stamp: 5) }
         }
+    }
+
+    /// It is given up at once; its directory is let go when its record is.
+    @Test func aStoreThatIsRemovedByForceIsClosed() {
+        let world = World(seed: 4, stores: 4)
+        let volume = world.volume("v", size: 64 * mebibyte)
+        for i in 0..<8 { world.write(volume, i * 4 * mebibyte, stamp: 5, 70_000) }
+        let leaving = world.storeIds[1]
+        var asked = (0..<8).map { world.askWrite(volume, $0 * 4 * mebibyte, world.pattern(6, 8192)) }
+        var removed: SheepError??
+        world.node.removeStore(leaving, force: true) { removed = .some($0) }
+        asked += (0..<8).map { world.askWrite(volume, $0 * 4 * mebibyte + 8192, world.pattern(7, 8192)) }
+        world.run("removed") { removed != nil && asked.allSatisfy(\.isAnswered) }
+        #expect(asked.allSatisfy { $0.errno == nil })
+        world.run("closed") { !world.isClaimed("/disk1") }
+        world.rest()
+        for i in 0..<8 {
+            world.expect(volume, i * 4 * mebibyte, 8192, stamp: 6)
+            world.expect(volume, i * 4 * mebibyte + 8192, 8192, stamp: 7)
+        }
+    }
+
+    /// Refused because another move runs, or because its disk fails: nothing of it is left, and it can be given again.
+    @Test(arguments: ["move", "catalog", "format", "dead"])
+    func aStoreThatCouldNotBeAddedLeavesNothingBehind(_ reason: String) {
+        let world = World(seed: 5)
+        let volume = world.volume("v", size: 64 * mebibyte)
+        for i in 0..<8 { world.write(volume, i * 4 * mebibyte, stamp: 5, 70_000) }
+        world.addShelf("/new")
+        world.addShelf("/other")
+        let disk = world.shelves[3].disk
+        func add(_ path: String, _ shelf: Int) -> SheepError? {
+            let result: Result<StoreId, SheepError>? = world.answer("add") {
+                world.node.addStore(path: path, zone: nil, weight: 1 << 30, $0)
+            }
+            switch result {
+            case .success(let id)?: world.shelves[shelf].id = id
+            case .failure(let error)?: return error
+            case nil: break
+            }
+            return nil
+        }
+        switch reason {
+        case "move": #expect(add("/other", 4) == nil)
+        case "catalog": disk.fault = { if case .replace(.catalogState, _) = $0 { .inputOutput } else { nil } }
+        case "format": disk.fault = { if case .replace(.index, _) = $0 { .noSpace } else { nil } }
+        default: disk.fault = { if case .append = $0 { .inputOutput } else { nil } }
+        }
+        let before = world.catalog.state.catalogStores
+        #expect(add("/new", 3) != nil)
+        disk.fault = { _ in nil }
+        world.pass(milliseconds: 500)
+        #expect(!world.isClaimed("/new") && !disk.exists(.superblock))
+        #expect(world.catalog.state.catalogStores == before)
+        #expect(world.node.stores.count == before.count && world.node.report().stores.count == before.count)
+        world.rest()
+        #expect(add("/new", 3) == nil)
+        world.expectAllWell()
+        for i in 0..<8 { world.expect(volume, i * 4 * mebibyte, 70_000, stamp: 5) }
+        world.kill()
+        #expect(world.start() == nil)
+        #expect(world.storeIds.allSatisfy { world.status($0) == .up })
+        world.expectAllWell()
     }
 
     /// The process dies before the catalog is told that the removed store does not hold it any more.

@@ -109,6 +109,30 @@ import Testing
         }
     }
 
+    /// Power goes in the middle of making them equal, twice; then one of them is missing, or none.
+    @Test func aPowerLossWhileCopiesAreMadeEqualLosesNothing() {
+        for seed in stride(from: 1, to: 60, by: TakeoverTests.every) {
+            let (world, volume, ahead, behind) = differing(UInt64(seed), snapshot: seed % 3 == 0)
+            for steps in [seed * 2, seed] {
+                #expect(world.start() == nil)
+                world.askRead(.current(volume), 0, TakeoverTests.blocks * blockSize) { _ in }
+                for _ in 0..<steps { _ = world.step() }
+                world.losePower()
+            }
+            #expect(world.start(without: [[], [ahead], [behind]][seed / TakeoverTests.every % 3]) == nil)
+            guard let seen = stamps(world.read(volume, 0, TakeoverTests.blocks * blockSize)) else { return }
+            #expect(seen.allSatisfy { $0 == 1 || $0 == 2 })
+            world.losePower()
+            #expect(world.start() == nil)
+            #expect(stamps(world.read(volume, 0, TakeoverTests.blocks * blockSize)) == seen, "seed \(seed)")
+            if seed % 3 == 0 {
+                world.expect(.snapshot(volume, Generation(1)), 0, TakeoverTests.blocks * blockSize, stamp: 1)
+            }
+            world.expectAllWell()
+            #expect(stamps(world.read(volume, 0, TakeoverTests.blocks * blockSize)) == seen)
+        }
+    }
+
     /// Three copies, the second half made equal when the first dies: the second and the third differ, at versions that
     /// must show it.
     @Test func copiesLeftHalfEqualAreNotTakenForEqual() {

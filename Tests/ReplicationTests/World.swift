@@ -20,7 +20,7 @@ class World: StoreProvider {
     let machine: VirtualMachine
     let pool = BufferPool(limitBytes: 8 << 20)
     var shelves: [Shelf] = []
-    /// The cores of this life, those that open included.
+    /// Cores that open.
     var cores: [(StoreId, ObjectStore)] = []
     var catalog: LocalCatalog!
     var node: Node!
@@ -74,9 +74,19 @@ class World: StoreProvider {
     // MARK: StoreProvider
     func claimEmpty(path: String, _ completion: @escaping (Result<any Disk, SheepError>) -> Void) {
         let shelf = shelves.first { $0.path == path }!
-        machine.after(milliseconds: 0) { completion(.success(shelf.disk)) }
+        machine.after(milliseconds: 0) { [self] in
+            if isClaimed(path) || shelf.disk.exists(.superblock) {
+                return completion(
+                    .failure(SheepError(.exists, what: path, why: "it is in use, or a store", remedy: "another one")))
+            }
+            claims.append(path)
+            completion(.success(shelf.disk))
+        }
     }
-    func release(path: String) {}
+    /// Directories that this process has; the disk of one that was let go must not be used any more.
+    private var claims: [String] = []
+    func isClaimed(_ path: String) -> Bool { claims.contains(path) }
+    func release(path: String) { claims.removeAll { $0 == path } }
     func newStoreId() -> StoreId {
         nextStore += 1
         return StoreId(nextStore)
@@ -187,6 +197,9 @@ class World: StoreProvider {
             log.append("store \(id) does not open: \(String(describing: result))")
             return nil
         }
+        // From here on it is the node that lets its records out.
+        cores.removeAll { $0.1 === core }
+        claims.append(shelves[i].path)
         return AttachedStore.Parts(
             id: report.identity.storeId, path: shelves[i].path, disk: disk, objects: core, session: report.session)
     }
@@ -211,6 +224,7 @@ class World: StoreProvider {
         precondition(node == nil)
         life += 1
         cores = []
+        claims = []
         var parts: [AttachedStore.Parts] = []
         var failed: [StoreId] = []
         for i in shelves.indices where shelves[i].id.rawValue != 0 && !missing.contains(shelves[i].id) {
@@ -235,6 +249,7 @@ class World: StoreProvider {
         node = nil
         catalog = nil
         cores = []
+        claims = []
     }
     func kill() {
         machine.killProcess()
@@ -253,6 +268,4 @@ class World: StoreProvider {
     }
 }
 
-extension LocalCatalog: CatalogStorage {
-    package func detach(store: StoreId) { detach(store: store) { _ in } }
-}
+extension LocalCatalog: CatalogStorage {}

@@ -12,6 +12,38 @@ struct StoreDirectoryTests {
         #expect(try Directory.names(test.path) == ["catalog", "journal", "lock", "objects", "quarantine"])
     }
 
+    @Test func aClosedStoreHasNoOpenFilesAndCanBeClaimedAgain() throws {
+        let test = try TestStore()
+        try test.perform(.createWritten(.journal(3), size: 65536))
+        try test.perform(.write([FileWrite(file: object(1), offset: 8192, slices: [slice(1, 7)])]))
+        func openFiles() -> [String] {
+            ((try? Directory.names("/proc/self/fd")) ?? []).compactMap { name in
+                let target = [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
+                    let bytes = UnsafeMutableRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self)
+                    count = max(0, readlink("/proc/self/fd/" + name, bytes, 4096))
+                }
+                let path = String(decoding: target, as: UTF8.self)
+                return path.hasPrefix(test.path) ? path : nil
+            }
+        }
+        #expect(openFiles().count > 2)
+        #expect(throws: SheepError.self) { try StoreDirectory.claim(test.path) }
+        // What is on its way ends as usual.
+        var last: Result<DiskOutcome, Errno>?
+        test.store.submit(.write([FileWrite(file: object(2), offset: 0, slices: [slice(16, 8)])])) { last = $0 }
+        test.store.close()
+        test.loop.run(until: { last != nil })
+        #expect((try? last?.get()) != nil)
+        #expect(test.error(of: .list(.object)) == .badDescriptor)
+        #expect(test.error(of: .append(FileWrite(file: .journal(3), offset: 0, slices: []))) == .badDescriptor)
+        // A thread may be about to let go of its last job.
+        func look() { test.loop.after(milliseconds: 10) { look() } }
+        look()
+        test.loop.run(until: { openFiles().isEmpty })
+        let again = try StoreDirectory(StoreDirectory.claim(test.path), loop: test.loop)
+        #expect(again.space.capacityBytes > 0)
+    }
+
     @Test func appendsAreInTheFileAtOnceAndCompleteLater() throws {
         let test = try TestStore()
         try test.perform(.createWritten(.journal(3), size: 65536))

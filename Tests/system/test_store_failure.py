@@ -189,6 +189,48 @@ def test_reads_go_on_below_min_copies_and_writes_wait(new_cluster):
     load.close()
 
 
+def files_in_use(cluster, path) -> list:
+    """What the daemon has open at or below a directory."""
+    found = []
+    for entry in os.scandir(f"/proc/{cluster.process.pid}/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except FileNotFoundError:
+            continue
+        if target == str(path) or target.startswith(f"{path}/"):
+            found.append(target)
+    return found
+
+
+def test_a_store_that_could_not_be_added_can_be_added_later(new_cluster, directory):
+    cluster = new_cluster()
+    load = Load(cluster)
+    load.write(2)
+    fourth, fifth = directory / "fourth", directory / "fifth"
+    for path in [fourth, fifth]:
+        path.mkdir()
+    cluster.dog("store", "add", fourth)
+    # Data moves to the fourth one: the next has to wait (or is taken, where that is over already).
+    refused = cluster.dog_text("store", "add", fifth)
+    load.write(1)
+    if refused.returncode != 0:
+        assert "wait" in refused.stdout + refused.stderr
+        assert not files_in_use(cluster, fifth)
+        assert not (fifth / "superblock").exists()
+        assert str(fifth) not in cluster.store_states()
+        cluster.wait_healthy(120)
+        cluster.dog("store", "add", fifth)
+    cluster.wait_healthy(120)
+    load.check()
+    load.close()
+    cluster.stores += [fourth, fifth]
+    cluster.restart()
+    cluster.wait_healthy(120)
+    assert set(cluster.store_states().values()) == {"up"}
+    cluster.quiesce()
+    storereader.compare(cluster.stores)
+
+
 def test_a_store_added_is_filled_and_one_removed_is_emptied(new_cluster, directory):
     cluster = new_cluster()
     load = Load(cluster)
@@ -202,6 +244,8 @@ def test_a_store_added_is_filled_and_one_removed_is_emptied(new_cluster, directo
     cluster.dog("store", "remove", cluster.stores[0])
     load.write(1)
     cluster.wait_healthy(120)
+    wait_until(lambda: not files_in_use(cluster, cluster.stores[0]), 20, "the removed store being closed")
+    load.write(1)
     load.check()
     load.close()
     cluster.stores = cluster.stores[1:] + [fourth]

@@ -14,6 +14,13 @@ final class FuseReadBuffer {
     static let copyLimit = 65536
 
     private let pool: BufferPool
+    /// Bodies have a pool of their own: what is locked stays locked while it goes round, and is unlocked when it is given
+    /// back. In a pool shared with others ever more of it would be locked.
+    private let bodies = BufferPool(limitBytes: 16 * FuseReadBuffer.bodyByteCount) { bytes, count in
+        LockedMemory.prefault(bytes, count: count)
+    } onFree: { bytes, count in
+        munlock(bytes, count)
+    }
     private let headers: UnsafeMutableRawPointer
     /// Where requests that are no WRITE are put together. Written by us only, so it needs no locking.
     private let scratch: UnsafeMutableRawPointer
@@ -24,7 +31,7 @@ final class FuseReadBuffer {
         headers = .allocate(byteCount: 4096, alignment: 4096)
         scratch = .allocate(
             byteCount: FuseReadBuffer.headerByteCount + FuseReadBuffer.bodyByteCount, alignment: 4096)
-        body = FuseReadBuffer.locked(pool)
+        body = bodies.buffer(FuseReadBuffer.bodyByteCount)
         LockedMemory.prefault(headers, count: 4096)
     }
     deinit {
@@ -33,11 +40,6 @@ final class FuseReadBuffer {
         scratch.deallocate()
     }
 
-    private static func locked(_ pool: BufferPool) -> Buffer {
-        let buffer = pool.buffer(bodyByteCount)
-        LockedMemory.prefault(buffer.bytes, count: bodyByteCount)
-        return buffer
-    }
     /// One request from the descriptor: its length, or minus errno.
     func read(_ descriptor: Int32) -> Int {
         withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2) { vectors in
@@ -79,7 +81,7 @@ final class FuseReadBuffer {
             return FuseData(buffer: buffer, offset: 0, count: count)
         }
         let buffer = body
-        body = FuseReadBuffer.locked(pool)
+        body = bodies.buffer(FuseReadBuffer.bodyByteCount)
         return FuseData(buffer: buffer, offset: 0, count: count)
     }
 

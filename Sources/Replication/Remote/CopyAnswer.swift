@@ -13,6 +13,8 @@ enum CopyAnswer {
     /// A part of them, or the last part.
     case summaries([CopySummary])
     case verified(VerifyOutcome)
+    /// Whether all of a copy is fine (`reread`).
+    case looked(isFine: Bool)
     case failed(CopyFailure)
 
     /// What fits a frame.
@@ -63,6 +65,10 @@ enum CopyAnswer {
                     body.write(finding.corrupt)
                 }
             }
+        case .looked(let isFine):
+            var header = header(.looked)
+            if isFine { header.flags = .first }
+            return [Frame(header)]
         case .failed(let failure): return [Frame(header(.failed), body: CopyAnswer.encode(failure))]
         }
     }
@@ -106,6 +112,7 @@ enum CopyAnswer {
         case .full: put(4)
         case .dead(let reason): put(5, 0, reason)
         case .silent(let reason): put(6, 0, reason)
+        case .damaged: put(7)
         }
         return body.bytes
     }
@@ -122,6 +129,7 @@ enum CopyAnswer {
         case .composed: self = .view(try CopyAnswer.view(&reader))
         case .summaries: self = .summaries(try CopyAnswer.summaries(&reader, volume))
         case .verified: self = .verified(try CopyAnswer.findings(&reader))
+        case .looked: self = .looked(isFine: frame.header.flags.contains(.first))
         case .failed: self = .failed(try CopyAnswer.failure(&reader))
         default: throw .badValue("no answer")
         }
@@ -203,6 +211,7 @@ enum CopyAnswer {
         case 4: return .full
         case 5: return .dead(text)
         case 6: return .silent(text)
+        case 7: return .damaged
         default: throw .badValue("reason of a failure")
         }
     }

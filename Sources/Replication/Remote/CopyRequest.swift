@@ -19,6 +19,7 @@ enum CopyRequest {
     case markSuspect(ObjectId)
     case stamp(ObjectId, Version)
     case verify(ObjectId, deep: Bool)
+    case reread(ObjectId)
     case empty(ObjectId)
     case remove(ObjectId)
 }
@@ -28,7 +29,7 @@ extension FrameKind {
     /// answer is kept until the gateway has it. The others only look, or say what holds anyway.
     var isOnceOnly: Bool {
         switch self {
-        case .write, .discard, .beginSync, .fill, .completeSync, .markSuspect, .stamp, .empty, .remove: true
+        case .write, .discard, .beginSync, .fill, .completeSync, .markSuspect, .stamp, .reread, .empty, .remove: true
         default: false
         }
     }
@@ -95,6 +96,7 @@ extension CopyRequest {
             var header = header(.verify, object)
             if deep { header.flags = .first }
             return Frame(header)
+        case .reread(let object): return Frame(header(.reread, object))
         case .empty(let object): return Frame(header(.empty, object))
         case .remove(let object): return Frame(header(.remove, object))
         }
@@ -174,6 +176,7 @@ extension CopyRequest {
         case .markSuspect: self = .markSuspect(object)
         case .stamp: self = .stamp(object, header.version)
         case .verify: self = .verify(object, deep: header.flags.contains(.first))
+        case .reread: self = .reread(object)
         case .empty: self = .empty(object)
         case .remove: self = .remove(object)
         default: throw .badValue("no request")

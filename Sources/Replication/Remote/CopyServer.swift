@@ -176,6 +176,7 @@ package final class CopyServer {
         case .markSuspect(let object): copy.markSuspect(object, done)
         case .stamp(let object, let version): copy.stamp(object, version, done)
         case .verify(let object, let deep): copy.verify(object, deep: deep) { work.answer($0) { .verified($0) } }
+        case .reread(let object): copy.reread(object) { work.answer($0) { .looked(isFine: $0) } }
         case .empty(let object): copy.empty(object, done)
         case .remove(let object): copy.remove(object, done)
         }
@@ -212,7 +213,7 @@ extension CopyRequest {
     fileprivate var unguardedVolume: VolumeId? {
         switch self {
         case .read(let object, _, _), .view(let object, _), .markSuspect(let object), .stamp(let object, _),
-            .verify(let object, _), .empty(let object), .remove(let object):
+            .verify(let object, _), .reread(let object), .empty(let object), .remove(let object):
             object.volume
         case .fill(let fill): fill.object.volume
         default: nil

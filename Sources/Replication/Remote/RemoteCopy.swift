@@ -223,6 +223,15 @@ package final class RemoteCopy: CopyChannel {
             reply($0.map { VerifyOutcome(findings: $0) })
         }
     }
+    package func reread(_ object: ObjectId, _ reply: @escaping (Result<Bool, CopyFailure>) -> Void) {
+        submit(.reread(object), object.volume, fail: { reply(.failure($0)) }) { frame throws(DecodeError) in
+            switch try CopyAnswer(frame, volume: object.volume) {
+            case .looked(let isFine): return { reply(.success(isFine)) }
+            case .failed(let failure): return { reply(.failure(failure)) }
+            default: throw .badValue("answer of another kind")
+            }
+        }
+    }
     package func empty(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void) {
         submit(.empty(object), object.volume, reply)
     }

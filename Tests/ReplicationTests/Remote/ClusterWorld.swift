@@ -28,7 +28,9 @@ final class CatalogView: CatalogProposer, CatalogStorage {
     func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void) {
         process.after(milliseconds: 0) { completion(nil) }
     }
-    func detach(store: StoreId) {}
+    func detach(store: StoreId, _ completion: @escaping (SheepError?) -> Void) {
+        process.after(milliseconds: 0) { completion(nil) }
+    }
 }
 
 final class ClusterWorld: World {

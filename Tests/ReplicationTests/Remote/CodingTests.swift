@@ -124,6 +124,7 @@ import Wire
         guard case .markSuspect(object) = try passed(.markSuspect(object)) else { throw Wrong() }
         guard case .stamp(object, base) = try passed(.stamp(object, base)) else { throw Wrong() }
         guard case .verify(object, deep: true) = try passed(.verify(object, deep: true)) else { throw Wrong() }
+        guard case .reread(object) = try passed(.reread(object)) else { throw Wrong() }
         guard case .empty(object) = try passed(.empty(object)) else { throw Wrong() }
         guard case .remove(object) = try passed(.remove(object)) else { throw Wrong() }
         // The term of the lease goes with what does not name one.
@@ -136,6 +137,7 @@ import Wire
         guard
             case .written(CopyWritten(isComplete: true)) = try passed(.written(CopyWritten(isComplete: true)), read)[0]
         else { throw Wrong() }
+        guard case .looked(isFine: true) = try passed(.looked(isFine: true), read)[0] else { throw Wrong() }
         let whole = CopyRead(isWhole: true, absent: .empty, corrupt: .empty)
         guard case .read(let all, let data?) = try passed(.read(whole, payload(3)), read)[0] else { throw Wrong() }
         #expect(all.isWhole && data.checksum(2) == payload(3).checksum(2))
@@ -144,6 +146,7 @@ import Wire
         #expect(!some.isWhole && some.absent == bits(5) && some.corrupt == bits(6, 7))
         for failure in [
             CopyFailure.staleEpoch(Epoch(9)), .staleTerm(Term(8)), .behind, .full, .dead("errno 5"), .silent("gone"),
+            .damaged,
         ] {
             guard case .failed(failure) = try passed(.failed(failure), read)[0] else { throw Wrong() }
         }
