@@ -91,7 +91,9 @@ let package = Package(
             swiftSettings: settings),
 
         // What several test targets use: random numbers, virtual time, disks in memory.
-        .target(name: "TestSupport", dependencies: ["Model"], path: "Tests/Support", swiftSettings: settings),
+        .target(
+            name: "TestSupport", dependencies: ["Model", "Catalog", "Replication", collections], path: "Tests/Support",
+            swiftSettings: settings),
         tests("Model"),
         tests("Placement", ["Model"]),
         tests("ObjectStore", ["Model", "TestSupport"]),
@@ -101,7 +103,7 @@ let package = Package(
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),
-        tests("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
+        tests("Admin", ["Model", "Catalog", "Replication", "Runtime", "TestSupport", logging, collections]),
         fuzzing,
     ]
 )

@@ -50,7 +50,7 @@ extension ByteWriter {
         if v.isEmpty { return write(UInt8(0)) }
         if v.count == rangeCount { return write(UInt8(1)) }
         write(UInt8(2))
-        for word in v.words { write(word) }
+        write(words: v.words)
     }
     mutating func write(_ v: StoreDescription) {
         write(v.id)
@@ -151,11 +151,7 @@ extension ByteReader {
         case 0: return RangeSet()
         case 1: return .full
         case 2:
-            guard remaining >= rangeCount / 8 else { throw .truncated }
-            var words: [UInt64] = []
-            words.reserveCapacity(rangeCount / 64)
-            for _ in 0..<rangeCount / 64 { words.append(try read()) }
-            return RangeSet(words: words)
+            return RangeSet(words: try readWords(rangeCount / 64))
         default: throw .badValue("range set")
         }
     }

@@ -20,6 +20,14 @@ package struct ByteWriter: Sendable {
         write(UInt32(value.count))
         bytes.append(contentsOf: value)
     }
+    /// 64-bit words, all at once.
+    package mutating func write(words: [UInt64]) {
+        #if _endian(big)
+            for word in words { write(word) }
+        #else
+            words.withUnsafeBytes { bytes.append(contentsOf: $0) }
+        #endif
+    }
     package mutating func write(_ value: String) { write(Array(value.utf8)) }
     package mutating func writeRaw(_ value: [UInt8]) { bytes.append(contentsOf: value) }
 }
@@ -45,6 +53,21 @@ package struct ByteReader: Sendable {
         }
         position += size
         return value
+    }
+    /// 64-bit words, all at once.
+    package mutating func readWords(_ count: Int) throws(DecodeError) -> [UInt64] {
+        guard count >= 0, remaining / 8 >= count else { throw .truncated }
+        let raw = bytes[position..<position + count * 8]
+        position += count * 8
+        return raw.withUnsafeBytes { raw in
+            [UInt64](unsafeUninitializedCapacity: count) { words, filled in
+                UnsafeMutableRawBufferPointer(words).copyMemory(from: raw)
+                #if _endian(big)
+                    for i in 0..<count { words[i] = words[i].byteSwapped }
+                #endif
+                filled = count
+            }
+        }
     }
     package mutating func readBool() throws(DecodeError) -> Bool {
         switch try read(UInt8.self) {

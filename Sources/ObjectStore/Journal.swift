@@ -64,6 +64,11 @@ final class Journal {
     private let zeros: Buffer
 
     private var isSyncing = false
+    /// Appends since the last sync began, and the syncs in a row that were of one append and served a flush: whoever
+    /// writes so will flush after the next write too.
+    private var unsyncedAppends = 0
+    private var flushedAppends = 0
+    private var expectsFlush: Bool { flushedAppends >= 2 }
     private var isTimerArmed = false
     /// A sync is wanted at once for everything up to here.
     private var urgentLsn: UInt64 = 0
@@ -188,6 +193,8 @@ final class Journal {
             }
             appendOne()
         }
+        // Not waiting for the flush saves the time that it takes to come. Here, so that the answers went out before.
+        if expectsFlush, appendedLsn > durableLsn, !isSyncing, !isDead { startSync() }
     }
 
     private func appendOne() {
@@ -245,6 +252,7 @@ final class Journal {
             if case .failure(let errno) = result { return onError(errno) }
             append.isDone = true
             unsyncedBytes += append.bytes
+            unsyncedAppends += 1
             if let index = segments.lastIndex(where: { $0.sequence == sequence }) { segments[index].isUnsynced = true }
             while let first = appends.first, first.isDone {
                 appends.removeFirst()
@@ -383,6 +391,8 @@ final class Journal {
         let files = directFiles
         directFiles = []
         unsyncedBytes = 0
+        flushedAppends = unsyncedAppends == 1 ? flushedAppends : -1
+        unsyncedAppends = 0
         var unsynced: [StoreFile] = []
         for index in segments.indices where segments[index].isUnsynced {
             segments[index].isUnsynced = false
@@ -416,6 +426,7 @@ final class Journal {
             if waiter.lsn <= target { ready.append(waiter.completion) } else { kept.append(waiter) }
         }
         waiters = kept
+        flushedAppends = ready.isEmpty ? 0 : flushedAppends + 1
         onDurable(target)
         for completion in ready { completion(.success(())) }
         if !isDead { syncIfNeeded() }

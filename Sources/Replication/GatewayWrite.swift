@@ -120,7 +120,8 @@ extension Gateway {
         _ volume: VolumeState, _ index: UInt32, _ blocks: BlockRange, exclusive: Bool,
         failed: @escaping (Errno?) -> Void, _ body: @escaping (ObjectState, BlockLocks.Ticket) -> Void
     ) {
-        if !volume.isRemoved {
+        // Nearly always nothing has to be waited for (see whenPrepared), and no closure is made.
+        if !volume.isRemoved, runningAdoptions.isEmpty {
             let object = object(volume, index)
             if object.isPrepared { return lockPrepared(object, blocks, exclusive: exclusive, body) }
         }

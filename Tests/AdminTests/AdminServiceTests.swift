@@ -2,6 +2,7 @@
 import Catalog
 import Model
 import OrderedCollections
+import TestSupport
 import Testing
 
 @testable import Admin

@@ -3,12 +3,12 @@
 import Catalog
 import Model
 import OrderedCollections
-import OrderedCollections
+import TestSupport
 
 @testable import Admin
 @testable import Replication
 
-final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountAdministration, Clock {
+final class FakeNode: CatalogVolumes, CatalogProposer, NodeAdministration, MountAdministration, Clock {
     var state = CatalogState(
         clusterId: ClusterId(high: 0xabc, low: 1), settings: Settings(),
         rootAttributes: FileAttributes(uid: 0, gid: 0, mode: 0o755, time: 0))
@@ -16,7 +16,7 @@ final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountA
     var problems: [String] = []
     var recoveryNow = RecoveryStatus()
     var scrubNow = ScrubStatus()
-    var open: [VolumeId: Int] = [:]
+    var opens: [VolumeId: Int] = [:]
     var placements: [ObjectPlacement] = []
     var checkReport = CheckReport()
     /// What the next operation on stores, settings, mounts or scrub comes to.
@@ -94,24 +94,7 @@ final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountA
         _ completion: @escaping (CommandAnswer) -> Void
     ) {
         calls.append("snapshot \(volumes.map(\.rawValue)) \(tag) group \(group != nil)")
-        let members = volumes.map { SnapshotRequest(volume: $0, term: state.volumes[$0]?.term ?? .none) }
-        propose(
-            .snapshot(members: members, tag: tag, group: group, wallClock: wallClock), request: request, completion)
-    }
-    func cloneCurrent(
-        _ volume: VolumeId, directory: DirectoryId, name: String, attributes: FileAttributes, request: RequestId?,
-        _ completion: @escaping (CommandAnswer) -> Void
-    ) {
-        propose(
-            .cloneCurrent(
-                source: volume, term: state.volumes[volume]?.term ?? .none, directory: directory, name: name,
-                attributes: attributes, wallClock: wallClock), request: request, completion)
-    }
-    func rollback(_ volume: VolumeId, tag: String, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void)
-    {
-        propose(
-            .rollback(volume: volume, term: state.volumes[volume]?.term ?? .none, tag: tag), request: request,
-            completion)
+        proposeSnapshot(volumes, tag: tag, group: group, replaceExisting: replaceExisting, request: request, completion)
     }
     func flatten(
         _ volume: VolumeId, progress: @escaping (UInt64, UInt64) -> Void,
@@ -124,14 +107,9 @@ final class FakeNode: VolumeService, CatalogProposer, NodeAdministration, MountA
             }
         }
         later { [self] in
-            propose(
-                .flattened(volume: volume, term: state.volumes[volume]?.term ?? .none), request: nil, completion)
+            cutFromParent(volume, completion)
         }
     }
-    func opened(_ volume: VolumeId) { open[volume, default: 0] += 1 }
-    func closed(_ volume: VolumeId) { open[volume, default: 0] -= 1 }
-    func openCount(_ volume: VolumeId) -> Int { open[volume] ?? 0 }
-    var space: VolumeSpace { VolumeSpace(capacityBytes: 300 << 30, availableBytes: 200 << 30) }
 
     // MARK: NodeAdministration
     func report() -> NodeStatusReport {

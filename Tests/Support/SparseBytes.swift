@@ -1,4 +1,5 @@
 // The content of a sparse file in memory, page by page. Copying it is cheap: pages are shared until they are written.
+import Glibc
 
 package struct SparseBytes {
     private var pages: [Int: [UInt8]] = [:]
@@ -50,7 +51,7 @@ package struct SparseBytes {
                     (target + (position - offset)).copyMemory(from: $0.baseAddress! + inPage, byteCount: n)
                 }
             } else {
-                (target + (position - offset)).initializeMemory(as: UInt8.self, repeating: 0, count: n)
+                memset(target + (position - offset), 0, n)
             }
             position += n
         }

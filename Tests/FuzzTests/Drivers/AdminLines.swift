@@ -3,6 +3,7 @@
 import Catalog
 import Model
 import OrderedCollections
+import TestSupport
 
 @testable import Admin
 @testable import Replication

@@ -5,12 +5,13 @@ import Glibc
 import Model
 import OrderedCollections
 import Replication
+import TestSupport
 
-final class FuzzVolumes: VolumeService, CatalogProposer, Clock {
+final class FuzzVolumes: CatalogVolumes, CatalogProposer, Clock {
     private(set) var state: CatalogState
     private var observers: [([CatalogChange]) -> Void] = []
     private var queue: [() -> Void] = []
-    private var opens: [VolumeId: Int] = [:]
+    var opens: [VolumeId: Int] = [:]
     var batchEnd: () -> Void = {}
 
     init(_ state: CatalogState) { self.state = state }
@@ -102,43 +103,4 @@ final class FuzzVolumes: VolumeService, CatalogProposer, Clock {
         }
     }
     func allocatedBytes(_ view: VolumeView, _ completion: @escaping (UInt64) -> Void) { later { completion(4096) } }
-    func snapshot(
-        _ volumes: [VolumeId], tag: String, group: DirectoryId?, replaceExisting: Bool, request: RequestId?,
-        _ completion: @escaping (CommandAnswer) -> Void
-    ) {
-        let members = volumes.map {
-            SnapshotRequest(
-                volume: $0, term: state.volumes[$0]?.term ?? .none, replaceExisting: replaceExisting)
-        }
-        propose(
-            .snapshot(members: members, tag: tag, group: group, wallClock: wallClock), request: request, completion)
-    }
-    func cloneCurrent(
-        _ volume: VolumeId, directory: DirectoryId, name: String, attributes: FileAttributes, request: RequestId?,
-        _ completion: @escaping (CommandAnswer) -> Void
-    ) {
-        propose(
-            .cloneCurrent(
-                source: volume, term: state.volumes[volume]?.term ?? .none, directory: directory, name: name,
-                attributes: attributes, wallClock: wallClock), request: request, completion)
-    }
-    func rollback(_ volume: VolumeId, tag: String, request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void)
-    {
-        propose(
-            .rollback(volume: volume, term: state.volumes[volume]?.term ?? .none, tag: tag), request: request,
-            completion)
-    }
-    func flatten(
-        _ volume: VolumeId, progress: @escaping (UInt64, UInt64) -> Void,
-        _ completion: @escaping (CommandAnswer) -> Void
-    ) {
-        propose(.flattened(volume: volume, term: state.volumes[volume]?.term ?? .none), request: nil, completion)
-    }
-    func opened(_ volume: VolumeId) { opens[volume, default: 0] += 1 }
-    func closed(_ volume: VolumeId) {
-        opens[volume, default: 0] -= 1
-        precondition(opens[volume]! >= 0, "closed more often than opened")
-    }
-    func openCount(_ volume: VolumeId) -> Int { opens[volume] ?? 0 }
-    var space: VolumeSpace { VolumeSpace(capacityBytes: 300 << 30, availableBytes: 200 << 30) }
 }
