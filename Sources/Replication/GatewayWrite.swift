@@ -364,28 +364,29 @@ extension Gateway {
         let dirty = volume.stores.filter { $0.applied > $0.flushed }
         guard !dirty.isEmpty else { return flushed(volume, completion) }
         let join = Join(dirty.count) { [self] _ in flushed(volume, completion) }
-        for mark in dirty {
-            let store = mark.store
-            let excluded = { [self] in
-                // What it had is on the others; that it has left must be durable before anybody relies on them.
-                whenExcluded(store) {
-                    volume.hasLostStore = true
-                    volume.flushed(store, upTo: mark.applied)
-                    join.arrive(nil)
-                }
+        for mark in dirty { flush(volume, mark.store, mark.applied) { join.arrive(nil) } }
+    }
+
+    /// Ends when the store has flushed, or has left durably: what it had is on the others then.
+    private func flush(
+        _ volume: VolumeState, _ store: StoreId, _ applied: UInt64, _ done: @escaping () -> Void
+    ) {
+        guard isUp(store) else {
+            volume.hasLostStore = true
+            volume.flushed(store, upTo: applied)
+            return done()
+        }
+        let again = { [self] in flush(volume, store, applied, done) }
+        guard let channel = channel(store) else { return mapWaiters.append(again) }
+        channel.flush { [self] failure in
+            guard let failure else {
+                volume.flushed(store, upTo: applied)
+                return done()
             }
-            guard let channel = channel(store) else {
-                excluded()
-                continue
-            }
-            channel.flush { [self] failure in
-                guard let failure else {
-                    volume.flushed(store, upTo: mark.applied)
-                    return join.arrive(nil)
-                }
-                if case .dead(let reason) = failure { reportFailure(store, reason) }
-                excluded()
-            }
+            if case .dead(let reason) = failure { reportFailure(store, reason) }
+            // It leaves, or comes back on another connection.
+            let isThere = self.channel(store).map { $0 === channel } ?? true
+            if isUp(store), isThere { mapWaiters.append(again) } else { again() }
         }
     }
 
