@@ -44,4 +44,14 @@ extension CatalogState {
         changes.append(.volumeChanged(id))
         return .done
     }
+
+    /// The node's session has ended, and with it all its leases. Terms stay: the next holder gets the next one.
+    mutating func releaseLeases(of node: NodeId) -> [CatalogChange] {
+        var changes: [CatalogChange] = []
+        for index in volumes.values.indices where volumes.values[index].lease?.node == node {
+            volumes.values[index].lease = nil
+            changes.append(.volumeChanged(volumes.keys[index]))
+        }
+        return changes
+    }
 }

@@ -6,16 +6,15 @@ package final class LocalCatalog: CatalogProposer {
     package internal(set) var state: CatalogState
     /// A store whose catalog could not be read or written. It is not used for the catalog any more.
     package var onStoreFailure: ((StoreId, Errno) -> Void)? {
-        didSet { group.onStoreFailure = onStoreFailure }
+        didSet { host.onStoreFailure = onStoreFailure }
     }
     /// Stores of the map on which there is no catalog at all, though each got one before it joined: they were wiped, or are
     /// others with an old id. They do not get the catalog, and nothing that they say of objects may be believed.
-    package internal(set) var strangers: [StoreId] = []
+    package var strangers: [StoreId] { host.strangers }
     let clock: any Clock
     let incarnation: UInt64
     let node: NodeId
-    var logs: [StoreLog]
-    private(set) var group: StoreGroup!
+    private(set) var host: HostLog<CatalogState>!
     private var observers: [([CatalogChange]) -> Void] = []
     private var waiting: [(CatalogProposal, (CommandAnswer) -> Void)] = []
     /// Completions of what is being appended, oldest first.
@@ -33,23 +32,18 @@ package final class LocalCatalog: CatalogProposer {
         self.clock = clock
         self.node = node
         self.incarnation = incarnation
-        logs = disks.map { StoreLog(id: $0.0, disk: $0.1) }.sorted { $0.id < $1.id }
         state = CatalogState(
             clusterId: ClusterId(high: 0, low: 0), settings: Settings(),
             rootAttributes: FileAttributes(uid: 0, gid: 0, mode: 0o755, time: 0))
-        group = StoreGroup(incarnation: incarnation, imageInterval: imageInterval) { [unowned self] in self.state }
-        group.onCommit = { [unowned self] in self.committed($0) }
+        host = HostLog(
+            disks: disks, clock: clock, incarnation: incarnation, imageInterval: imageInterval,
+            state: { [unowned self] in self.state }, adopt: { [unowned self] in self.state = $0 })
+        host.group.onCommit = { [unowned self] in self.committed($0) }
     }
 
-    /// `state` is what these stores have: commands are taken once their list is confirmed.
-    func begin(
-        members: [StoreLog], view: UInt64, hash: UInt32, imageBytes: Int, accepted: [StoreId],
-        _ completion: @escaping (SheepError?) -> Void
-    ) {
-        group.begin(members: members, view: view, hash: hash, imageBytes: imageBytes, accepted: accepted) { error in
-            if error == nil { self.isOpen = true }
-            completion(error)
-        }
+    func opened(_ error: SheepError?, _ completion: (SheepError?) -> Void) {
+        if error == nil { isOpen = true }
+        completion(error)
     }
 
     package func observe(_ observer: @escaping ([CatalogChange]) -> Void) { observers.append(observer) }
@@ -66,7 +60,7 @@ package final class LocalCatalog: CatalogProposer {
     }
 
     private func refusal(of command: CatalogCommand) -> SheepError? {
-        if let stopped = group.stopped { return stopped }
+        if let stopped = host.group.stopped { return stopped }
         if !isOpen {
             return SheepError(
                 .tryAgain, what: "The catalog is not open.", why: "The node is starting or stopping.",
@@ -94,7 +88,7 @@ package final class LocalCatalog: CatalogProposer {
         let batch = Array(waiting.prefix(LocalCatalog.batchLimit))
         waiting.removeFirst(batch.count)
         appending = batch.map(\.1)
-        group.append(batch.map(\.0)) { error in
+        host.group.append(batch.map(\.0)) { error in
             self.isAppending = false
             if let error { self.refuseAll(error) }
             self.appendWaiting()
@@ -117,11 +111,11 @@ package final class LocalCatalog: CatalogProposer {
 
     /// Gives a store of this host the catalog. It counts from the answer on.
     package func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void) {
-        group.attach(StoreLog(id: store, disk: disk), completion)
+        host.group.attach(StoreLog(id: store, disk: disk), completion)
     }
 
     /// The store does not hold the catalog any more: it is being removed. EBUSY when too few others do.
     package func detach(store: StoreId, _ completion: @escaping (SheepError?) -> Void) {
-        group.detach(store, completion)
+        host.group.detach(store, completion)
     }
 }

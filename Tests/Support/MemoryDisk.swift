@@ -43,6 +43,8 @@ package final class MemoryDisk: Disk {
     package var fault: (DiskOperation) -> Errno? = { _ in nil }
     /// Operations that stay on their way as long as this says so.
     package var hold: (DiskOperation) -> Bool = { _ in false }
+    /// A power loss tears synced appends that were on their way, too; else they happen or not.
+    package var tearsSyncedAppends = false
     /// How far ahead of the earliest operation another one may run.
     package var window = 8
 
@@ -209,6 +211,10 @@ package final class MemoryDisk: Disk {
     package func losePower() {
         for item in pending {
             // Atomic and durable ones happen or not; of others any part.
+            if tearsSyncedAppends, case .appendSynced(let name, let offset, let contents) = item.operation {
+                file(name).change(.write(Int(offset), contents))
+                continue
+            }
             if random.chance(percent: 50) { _ = run(item.operation) }
         }
         pending = []

@@ -1,18 +1,21 @@
-// The local driver: the logs of this host's stores, all written alike. An entry is committed when all stores of the
+// The logs of one state on this host's stores, all written alike. An entry is committed when all stores of the
 // list have synced it; a store that fails is reported and leaves the list before anything more is committed.
 // Operations run one at a time, so that images, appends and changes of the list never mix.
 import Model
 
-final class StoreGroup: CatalogDriver {
-    var onCommit: ((CatalogProposal) -> Void)?
+final class StateLogGroup<State: LoggedState> {
+    typealias Format = StateLogFormat<State>
+    typealias Proposal = LogProposal<State.Command>
+    /// Called with each committed command exactly once, in order, and never from inside `append`.
+    var onCommit: ((Proposal) -> Void)?
     var onStoreFailure: ((StoreId, Errno) -> Void)?
     /// The committed state, which the state machine has.
-    private let state: () -> CatalogState
+    private let state: () -> State
     private let incarnation: UInt64
     /// How many bytes of log follow an image at most (or as many as the image has).
     private let imageInterval: Int
     /// Stores of the list, ascending.
-    private(set) var members: [StoreLog] = []
+    private(set) var members: [StateLog<State>] = []
     private var view: UInt64 = 0
     /// Of the last entry that was appended.
     private var hash: UInt32 = 0
@@ -20,7 +23,7 @@ final class StoreGroup: CatalogDriver {
     private var bytesSinceImage = 0
     private var imageBytes = 0
     /// Appended, but not committed yet, oldest first; and the lists among it.
-    private var uncommitted: [CatalogProposal] = []
+    private var uncommitted: [Proposal] = []
     private var uncommittedLists: [[StoreId]] = []
     private var accepted: [StoreId] = []
     /// Set once: nothing is committed any more.
@@ -28,7 +31,7 @@ final class StoreGroup: CatalogDriver {
     private var operations: [(@escaping () -> Void) -> Void] = []
     private var isRunning = false
 
-    init(incarnation: UInt64, imageInterval: Int, state: @escaping () -> CatalogState) {
+    init(incarnation: UInt64, imageInterval: Int, state: @escaping () -> State) {
         self.incarnation = incarnation
         self.imageInterval = imageInterval
         self.state = state
@@ -37,7 +40,7 @@ final class StoreGroup: CatalogDriver {
     /// Starts with stores that all have this state as their image, and confirms their list. `accepted`: stores that
     /// are missing by an administrator's leave.
     func begin(
-        members: [StoreLog], view: UInt64, hash: UInt32, imageBytes: Int, accepted: [StoreId],
+        members: [StateLog<State>], view: UInt64, hash: UInt32, imageBytes: Int, accepted: [StoreId],
         _ completion: @escaping (SheepError?) -> Void
     ) {
         self.members = members
@@ -47,7 +50,7 @@ final class StoreGroup: CatalogDriver {
         self.accepted = accepted
         tail = state().index
         run { done in
-            self.commit([CatalogProposal(.none, isInternal: true)]) { error in
+            self.commit([Proposal(.none, isInternal: true)]) { error in
                 self.accepted = []
                 completion(error)
                 done()
@@ -71,7 +74,9 @@ final class StoreGroup: CatalogDriver {
 
     // MARK: appending
 
-    func append(_ proposals: [CatalogProposal], _ completion: @escaping (SheepError?) -> Void) {
+    /// Appends the commands behind all others. Answers nil after they were committed (and handed to `onCommit`), else
+    /// why that is not known: then nothing more is committed by this log. Several may wait; they run one at a time.
+    func append(_ proposals: [Proposal], _ completion: @escaping (SheepError?) -> Void) {
         run { done in
             if let stopped = self.stopped {
                 completion(stopped)
@@ -89,17 +94,17 @@ final class StoreGroup: CatalogDriver {
     }
 
     /// Appends to all members and hands over what is committed.
-    private func commit(_ proposals: [CatalogProposal], _ completion: @escaping (SheepError?) -> Void) {
+    private func commit(_ proposals: [Proposal], _ completion: @escaping (SheepError?) -> Void) {
         var bytes: [UInt8] = []
         let batch = tail + 1
         for proposal in proposals {
             tail += 1
-            let entry = CatalogEntry(
+            let entry = Format.Entry(
                 index: tail, view: view, incarnation: incarnation, batch: batch, request: proposal.request,
                 command: proposal.command)
-            bytes += CatalogFormat.encode(entry, state().clusterId, hash: &hash)
+            bytes += Format.encode(entry, state().clusterId, hash: &hash)
             uncommitted.append(proposal)
-            if case .setCatalogStores(let list) = proposal.command { uncommittedLists.append(list) }
+            if let list = proposal.command.listedStores { uncommittedLists.append(list) }
         }
         bytesSinceImage += bytes.count
         onAll({ $0.append(bytes, $1) }) { failed in
@@ -111,7 +116,7 @@ final class StoreGroup: CatalogDriver {
             for proposal in committed { self.onCommit?(proposal) }
             // An entry behind a change of the list says that it is committed: earlier lists have no say any more.
             if changedList {
-                self.commit([CatalogProposal(.none, isInternal: true)], completion)
+                self.commit([Proposal(.none, isInternal: true)], completion)
             } else {
                 completion(nil)
             }
@@ -120,7 +125,8 @@ final class StoreGroup: CatalogDriver {
 
     /// Runs an operation on all members at once; those that fail are reported and are members no more.
     private func onAll(
-        _ operation: (StoreLog, @escaping (Errno?) -> Void) -> Void, _ completion: @escaping (_ failed: Bool) -> Void
+        _ operation: (StateLog<State>, @escaping (Errno?) -> Void) -> Void,
+        _ completion: @escaping (_ failed: Bool) -> Void
     ) {
         var left = members.count
         var failed: [(StoreId, Errno)] = []
@@ -141,13 +147,13 @@ final class StoreGroup: CatalogDriver {
         let ids = members.map(\.id)
         guard mayGoOn(with: ids) else {
             let error = SheepError(
-                .inputOutput, what: "The catalog stopped: nothing can be changed any more.",
+                .inputOutput, what: "\(State.title) stopped: nothing can be changed any more.",
                 why: "Too many of the stores that hold it failed.",
                 remedy: "Repair or reconnect them, and restart sheep.")
             stopped = error
             return completion(error)
         }
-        commit([CatalogProposal(.setCatalogStores(ids), isInternal: true)], completion)
+        commit([Proposal(.setCatalogStores(ids), isInternal: true)], completion)
     }
 
     private func mayGoOn(with ids: [StoreId]) -> Bool {
@@ -158,10 +164,33 @@ final class StoreGroup: CatalogDriver {
 
     // MARK: images and members
 
+    /// `change` changes the state whole (its index is one more), and all members get an image of it. Answers nil when it
+    /// is durable, else why that is not known.
+    func replace(_ change: @escaping () -> Void, _ completion: @escaping (SheepError?) -> Void) {
+        run { done in
+            if let stopped = self.stopped {
+                completion(stopped)
+                return done()
+            }
+            change()
+            self.tail += 1
+            precondition(self.state().index == self.tail, "a change of the state that the log does not know")
+            // No entry made this step, so the hash goes on from where it stands.
+            var seed = ByteWriter()
+            seed.write(self.view)
+            seed.write(self.tail)
+            self.hash = crc32c(seed.bytes, seed: self.hash)
+            self.writeImages {
+                completion(self.stopped)
+                done()
+            }
+        }
+    }
+
     /// Starts new logs behind images of the state.
     private func writeImages(_ done: @escaping () -> Void) {
         let state = state()
-        let image = CatalogFormat.encode(promised: view, view: view, hash: hash, state: state.encoded())
+        let image = Format.encode(promised: view, view: view, hash: hash, state: state.encoded())
         imageBytes = image.count
         bytesSinceImage = 0
         onAll({ [view] in $0.replaceImage(image, index: state.index, promised: view, $1) }) { failed in
@@ -170,7 +199,7 @@ final class StoreGroup: CatalogDriver {
     }
 
     /// The store gets the state whole, and counts when the list with it is committed.
-    func attach(_ log: StoreLog, _ completion: @escaping (SheepError?) -> Void) {
+    func attach(_ log: StateLog<State>, _ completion: @escaping (SheepError?) -> Void) {
         run { done in
             let finish: (SheepError?) -> Void = {
                 completion($0)
@@ -179,7 +208,7 @@ final class StoreGroup: CatalogDriver {
             if let stopped = self.stopped { return finish(stopped) }
             if self.members.contains(where: { $0.id == log.id }) { return finish(nil) }
             let state = self.state()
-            let image = CatalogFormat.encode(
+            let image = Format.encode(
                 promised: self.view, view: self.view, hash: self.hash, state: state.encoded())
             log.replaceImage(image, index: state.index, promised: self.view) { errno in
                 if let errno {
@@ -192,7 +221,7 @@ final class StoreGroup: CatalogDriver {
                 self.members.append(log)
                 self.members.sort { $0.id < $1.id }
                 self.commit(
-                    [CatalogProposal(.setCatalogStores(self.members.map(\.id)), isInternal: true)], finish)
+                    [Proposal(.setCatalogStores(self.members.map(\.id)), isInternal: true)], finish)
             }
         }
     }
@@ -214,7 +243,7 @@ final class StoreGroup: CatalogDriver {
                         remedy: "Add a store first."))
             }
             self.members = rest
-            self.commit([CatalogProposal(.setCatalogStores(rest.map(\.id)), isInternal: true)], finish)
+            self.commit([Proposal(.setCatalogStores(rest.map(\.id)), isInternal: true)], finish)
         }
     }
 }

@@ -2,34 +2,21 @@
 // what a torn or overtaken write left behind never reads as part of the log.
 import Model
 
-/// One command in the log.
-package struct CatalogEntry: Hashable, Sendable {
-    package var index: UInt64
-    package var view: UInt64
-    /// The life of the process that appended it.
-    package var incarnation: UInt64
-    /// The first index of the append that it was written with: what one power loss can tear.
-    package var batch: UInt64
-    package var request: RequestId?
-    package var command: CatalogCommand
-}
-
 /// The two formats. `hash` is the checksum of the last entry (or image), which the next entry continues.
-enum CatalogFormat {
-    static let entryMagic: UInt32 = 0x4765_4c53  // SLeG
-    static let imageMagic: UInt32 = 0x6d49_4353  // SCIm
+enum StateLogFormat<State: LoggedState> {
+    typealias Entry = LogEntry<State.Command>
     /// magic, version, flags, cluster, index, view, incarnation, batch, request, length, header checksum
-    static let headerBytes = 4 + 2 + 2 + 16 + 8 + 8 + 8 + 8 + 16 + 4 + 4
-    /// An entry is at most this long in all.
-    static let maximumEntryBytes = 65_536
-    static let maximumImageBytes = 1 << 30
+    static var headerBytes: Int { 4 + 2 + 2 + 16 + 8 + 8 + 8 + 8 + 16 + 4 + 4 }
+    /// A command is at most this long.
+    static var maximumEntryBytes: Int { State.maximumEntryBytes }
+    static var maximumImageBytes: Int { 1 << 30 }
 
-    static func encode(_ entry: CatalogEntry, _ cluster: ClusterId, hash: inout UInt32) -> [UInt8] {
+    static func encode(_ entry: Entry, _ cluster: ClusterId, hash: inout UInt32) -> [UInt8] {
         var body = ByteWriter()
         entry.command.encode(&body)
         var w = ByteWriter()
-        w.write(entryMagic)
-        w.write(catalogFormatVersion)
+        w.write(State.entryMagic)
+        w.write(State.formatVersion)
         w.write(UInt16(entry.request == nil ? 0 : 1))
         w.write(cluster)
         w.write(entry.index)
@@ -46,7 +33,7 @@ enum CatalogFormat {
     }
 
     enum Parsed {
-        case entry(CatalogEntry, end: Int, hash: UInt32)
+        case entry(Entry, end: Int, hash: UInt32)
         /// No whole entry begins here.
         case end
         case newerFormat(UInt16)
@@ -65,14 +52,14 @@ enum CatalogFormat {
         var tail = ByteReader(Array(log[bodyEnd..<bodyEnd + 4]))
         guard (try? tail.read(UInt32.self)) == expected else { return .end }
         var body = ByteReader(Array(log[bodyStart..<bodyEnd]))
-        guard let command = try? CatalogCommand(&body), body.remaining == 0 else { return .end }
+        guard let command = try? State.Command(&body), body.remaining == 0 else { return .end }
         var entry = header.entry
         entry.command = command
         return .entry(entry, end: bodyEnd + 4, hash: expected)
     }
 
     struct Header {
-        var entry: CatalogEntry
+        var entry: Entry
         var length: Int
     }
     enum ParsedHeader {
@@ -86,7 +73,7 @@ enum CatalogFormat {
         let bytes = Array(log[start..<start + headerBytes])
         var r = ByteReader(bytes)
         do {
-            guard try r.read(UInt32.self) == entryMagic else { return .end }
+            guard try r.read(UInt32.self) == State.entryMagic else { return .end }
             let version = try r.read(UInt16.self)
             let flags = try r.read(UInt16.self)
             let found = try r.clusterId()
@@ -97,9 +84,9 @@ enum CatalogFormat {
             let request = try r.requestId()
             let length = Int(try r.read(UInt32.self))
             guard try r.read(UInt32.self) == crc32c(Array(bytes.dropLast(4))), found == cluster else { return .end }
-            guard version <= catalogFormatVersion else { return .newerFormat(version) }
+            guard version <= State.formatVersion else { return .newerFormat(version) }
             guard flags <= 1, length <= maximumEntryBytes else { return .end }
-            let entry = CatalogEntry(
+            let entry = Entry(
                 index: index, view: view, incarnation: incarnation, batch: batch,
                 request: flags == 1 ? request : nil, command: .none)
             return .header(Header(entry: entry, length: length))
@@ -115,14 +102,14 @@ enum CatalogFormat {
         var promised: UInt64
         var view: UInt64
         var hash: UInt32
-        var state: CatalogState
+        var state: State
         var position: CatalogPosition { CatalogPosition(view: view, index: state.index) }
     }
 
     static func encode(promised: UInt64, view: UInt64, hash: UInt32, state: [UInt8]) -> [UInt8] {
         var w = ByteWriter()
-        w.write(imageMagic)
-        w.write(catalogFormatVersion)
+        w.write(State.imageMagic)
+        w.write(State.formatVersion)
         w.write(promised)
         w.write(view)
         w.write(hash)
@@ -138,18 +125,18 @@ enum CatalogFormat {
         var tail = ByteReader(Array(bytes.suffix(4)))
         guard (try? tail.read(UInt32.self)) == crc32c(Array(bytes.dropLast(4))) else { return nil }
         var r = ByteReader(Array(bytes.prefix(overhead)))
-        guard (try? r.read(UInt32.self)) == imageMagic, let version = try? r.read(UInt16.self) else { return nil }
-        if version > catalogFormatVersion { throw newer(version) }
+        guard (try? r.read(UInt32.self)) == State.imageMagic, let version = try? r.read(UInt16.self) else { return nil }
+        if version > State.formatVersion { throw newer(version) }
         guard let promised = try? r.counter(), let view = try? r.counter(), let hash = try? r.read(UInt32.self),
-            let state = try? CatalogState(decoding: Array(bytes[overhead..<bytes.count - 4]))
+            let state = try? State(decoding: Array(bytes[overhead..<bytes.count - 4]))
         else { return nil }
         return Image(promised: promised, view: view, hash: hash, state: state)
     }
 
     static func newer(_ version: UInt16) -> SheepError {
         SheepError(
-            .notSupported, what: "The catalog cannot be read.",
-            why: "A newer Sheepfold wrote it: format \(version), this one knows \(catalogFormatVersion).",
+            .notSupported, what: "\(State.title) cannot be read.",
+            why: "A newer Sheepfold wrote it: format \(version), this one knows \(State.formatVersion).",
             remedy: "Run the newer version.")
     }
 }

@@ -33,7 +33,7 @@ package struct StoreQuorum: Hashable, Sendable {
     package var lists: [[StoreId]]
 
     package init(lists: [[StoreId]]) { self.lists = lists }
-    init(_ state: CatalogState) { lists = [state.catalogStores] + state.unconfirmedCatalogStores }
+    init(_ state: some LoggedState) { lists = [state.catalogStores] + state.unconfirmedCatalogStores }
 
     /// Whether the catalog may go on with these stores: at least half of each list. Stores that an administrator
     /// `accepted` as missing do not count, unless they are there.

@@ -1,15 +1,17 @@
-// The catalog on one store: an image of the state and the log of entries after it. Reads what is there, appends, and
+// A state on one store: an image of it and the log of entries after it. Reads what is there, appends, and
 // replaces the image. Knows nothing of other stores, and never believes a byte that its checksum does not cover.
 import Model
 
-final class StoreLog {
+final class StateLog<State: LoggedState> {
+    typealias Format = StateLogFormat<State>
+
     let id: StoreId
     let disk: any Disk
     /// The highest view that is durable here as a promise.
     private(set) var promised: UInt64 = 0
     /// What this store has, once read or written; nil: nothing that can be used.
-    private(set) var found: CatalogFormat.Image?
-    /// There is no file of a catalog, not even a damaged one.
+    private(set) var found: Format.Image?
+    /// There is no such file, not even a damaged one.
     private(set) var isBlank = false
     /// Where the next append goes.
     private var base: UInt64 = 1
@@ -47,11 +49,11 @@ final class StoreLog {
             guard let found else { return completion(nil) }
             return loadLog(found, completion)
         }
-        disk.submit(.readWhole(file, limit: CatalogFormat.maximumImageBytes)) { result in
+        disk.submit(.readWhole(file, limit: Format.maximumImageBytes)) { result in
             switch result {
             case .success(.contents(let bytes)):
                 do throws(SheepError) {
-                    if let image = try CatalogFormat.decodeImage(bytes) {
+                    if let image = try Format.decodeImage(bytes) {
                         self.promised = max(self.promised, image.promised, image.view)
                         if self.found.map({ $0.position < image.position }) ?? true { self.found = image }
                     }
@@ -66,13 +68,13 @@ final class StoreLog {
         }
     }
 
-    private func loadLog(_ image: CatalogFormat.Image, _ completion: @escaping (Failure?) -> Void) {
+    private func loadLog(_ image: Format.Image, _ completion: @escaping (Failure?) -> Void) {
         let log = StoreFile.catalogLog(image.state.index + 1)
-        disk.submit(.readWhole(log, limit: CatalogFormat.maximumImageBytes)) { result in
+        disk.submit(.readWhole(log, limit: Format.maximumImageBytes)) { result in
             switch result {
             case .success(.contents(let bytes)):
                 do throws(SheepError) {
-                    self.found = try StoreLog.replay(bytes, onto: image)
+                    self.found = try StateLog.replay(bytes, onto: image)
                     self.promised = max(self.promised, self.found?.view ?? 0)
                     completion(nil)
                 } catch {
@@ -88,16 +90,16 @@ final class StoreLog {
     /// The image brought forward by the entries of its log. A torn last append is cut off. nil: something that was
     /// written before a later append is damaged, so entries that were acknowledged are lost here.
     static func replay(
-        _ log: [UInt8], onto start: CatalogFormat.Image
-    ) throws(SheepError) -> CatalogFormat.Image? {
+        _ log: [UInt8], onto start: Format.Image
+    ) throws(SheepError) -> Format.Image? {
         var image = start
         var offset = 0
         while true {
-            switch CatalogFormat.parse(log, at: offset, image.state.clusterId, hash: image.hash) {
-            case .newerFormat(let version): throw CatalogFormat.newer(version)
+            switch Format.parse(log, at: offset, image.state.clusterId, hash: image.hash) {
+            case .newerFormat(let version): throw Format.newer(version)
             case .entry(let entry, let end, let hash):
                 guard entry.index == image.state.index + 1, entry.view >= image.view else { return nil }
-                _ = image.state.apply(entry.command, request: entry.request)
+                image.state.replay(entry.command, request: entry.request)
                 image.view = entry.view
                 image.hash = hash
                 offset = end
@@ -108,14 +110,14 @@ final class StoreLog {
     }
 
     /// Whether behind the end there is an entry of an append that began after the one that is broken here.
-    private static func hasLaterAppend(_ log: [UInt8], from start: Int, _ image: CatalogFormat.Image) -> Bool {
-        let magic = withUnsafeBytes(of: CatalogFormat.entryMagic.littleEndian) { Array($0) }
-        guard log.count >= CatalogFormat.headerBytes, start <= log.count - CatalogFormat.headerBytes else {
+    private static func hasLaterAppend(_ log: [UInt8], from start: Int, _ image: Format.Image) -> Bool {
+        let magic = withUnsafeBytes(of: State.entryMagic.littleEndian) { Array($0) }
+        guard log.count >= Format.headerBytes, start <= log.count - Format.headerBytes else {
             return false
         }
-        for position in start...(log.count - CatalogFormat.headerBytes)
+        for position in start...(log.count - Format.headerBytes)
         where log[position] == magic[0] && log[position + 1] == magic[1] {
-            guard case .header(let header) = CatalogFormat.parseHeader(log, at: position, image.state.clusterId)
+            guard case .header(let header) = Format.parseHeader(log, at: position, image.state.clusterId)
             else { continue }
             if header.entry.view >= image.view, header.entry.batch > image.state.index + 1 { return true }
         }
@@ -128,11 +130,11 @@ final class StoreLog {
     func promise(_ view: UInt64, _ completion: @escaping (Errno?) -> Void) {
         guard let found else { return completion(.noData) }
         replaceImage(
-            CatalogFormat.encode(promised: view, view: found.view, hash: found.hash, state: found.state.encoded()),
+            Format.encode(promised: view, view: found.view, hash: found.hash, state: found.state.encoded()),
             index: found.state.index, promised: view, completion)
     }
 
-    /// Writes the state whole and durably; older files go afterwards. `image` is made by `CatalogFormat.encode`.
+    /// Writes the state whole and durably; older files go afterwards. `image` is made by `StateLogFormat.encode`.
     func replaceImage(
         _ image: [UInt8], index: UInt64, promised view: UInt64, _ completion: @escaping (Errno?) -> Void
     ) {
