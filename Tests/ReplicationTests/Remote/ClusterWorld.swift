@@ -134,6 +134,7 @@ final class ClusterWorld: World {
         precondition(node == nil)
         life += 1
         cores = []
+        failed = []
         for host in hosts where host.isAlive && host.hasFailed { host.kill() }
         for host in hosts where !host.isAlive { host.start() }
         process = SimulatedProcess(machine: machine, node: NodeId(1), incarnation: 1 + life)
@@ -191,45 +192,75 @@ final class ClusterWorld: World {
 
     // MARK: disturbances
 
-    /// Whether a disturbance of another node waits until all is well after the one before: with two at once an object may
-    /// be left with no copy that is current, which the catalog's rule for leaving S does not see.
+    /// How faults are bounded, so that a correct cluster always recovers: between two moments at which all is well and all
+    /// copies are complete, faults touch so few stores that every object keeps a target that none has touched. That one has
+    /// every write that was acknowledged, and is here for good. All other faults heal by themselves, but for disks that
+    /// fail: those work again when the node with guests is started again. Whoever has touched a store may touch it again.
     var boundsFaults = true
+    /// Stores that a fault has touched since all was well.
+    private var touched: Set<StoreId> = []
+
+    /// Those of them whose disks fail until the next start.
+    private var failed: Set<StoreId> = []
+
+    override func mayFail(_ store: StoreId) -> Bool {
+        guard mayTouch([store]) else { return false }
+        failed.insert(store)
+        return true
+    }
+    private func mayTouch(_ stores: [StoreId]) -> Bool {
+        guard boundsFaults else { return true }
+        if isWhole { touched = [] }
+        guard touched.union(stores).count < settings.copies else { return false }
+        touched.formUnion(stores)
+        return true
+    }
+    /// Nothing that any fault did has any effect any more.
+    private var isWhole: Bool {
+        isWell && peers.allSatisfy { $0.isUp && $0.bytesOnTheWay == 0 } && network.allBreaksAreHeard
+            && failed.isEmpty
+            && node.gateway.volumes.values.allSatisfy { volume in
+                volume.exceptions.values.allSatisfy { $0.values.allSatisfy { $0 == .complete } }
+            }
+    }
     private var isWell: Bool {
         network.isWhole && isAtRest && hosts.allSatisfy { !$0.process.isStopped }
             && catalog.state.map.stores.allSatisfy { $0.status == .up }
     }
+    override func endOfStep() {
+        if !touched.isEmpty, node != nil, peers.allSatisfy({ $0.bytesOnTheWay == 0 }), isWhole { touched = [] }
+    }
 
     /// Something happens to the network or to another node; it heals by itself. Answers with what it was.
     func disturb(_ random: inout Random) -> String {
-        if boundsFaults, !isWell {
+        let kind = boundsFaults && !isWell ? 0 : random.below(10)
+        if kind < 4, mayTouch(hosts.map(\.store)) {
             network.breakConnections()
             return "connections break"
         }
-        switch random.below(10) {
+        let host = random.pick(hosts)
+        guard mayTouch([host.store]) else { return "no fault: too few stores are untouched" }
+        switch kind {
         case 0..<4:
-            network.breakConnections()
-            return "connections break"
+            network.breakConnections(of: host.node)
+            return "connections to node \(host.node) break"
         case 4..<6:
-            let host = random.pick(hosts)
             let isOutward = random.chance(percent: 50)
             if isOutward { network.cut(NodeId(1), host.node) } else { network.cut(host.node, NodeId(1)) }
             heal(milliseconds: random.pick([50, 500, 1_500, 2_500, 6_000]))
             return "cut \(isOutward ? "to" : "from") node \(host.node)"
         case 6:
-            let host = random.pick(hosts)
             network.cut(NodeId(1), host.node)
             network.cut(host.node, NodeId(1))
             heal(milliseconds: random.pick([500, 2_500, 6_000]))
             return "node \(host.node) is cut off"
         case 7:
-            let host = random.pick(hosts)
             guard host.isAlive, !host.hasFailed else { return "" }
             let process = host.process!
             process.stop()
             machine.after(milliseconds: UInt64(random.pick([100, 1_000, 3_000, 5_000]))) { process.resume() }
             return "node \(host.node) stands still"
         default:
-            let host = random.pick(hosts)
             guard host.isAlive, !host.hasFailed else { return "" }
             host.kill()
             machine.after(milliseconds: UInt64(random.pick([10, 300, 3_000]))) { [weak host] in

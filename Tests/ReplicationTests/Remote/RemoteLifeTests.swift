@@ -11,7 +11,8 @@ import Testing
 
     @Test func randomLivesOverTheNetworkKeepTheContract() {
         let setting = Environment.value("SHEEP_REMOTE_SEEDS")?.split(separator: "-").compactMap { UInt64($0) } ?? []
-        let seeds = setting.count == 2 ? Array(setting[0]...setting[1]) : Array(1...Self.usualSeeds)
+        // 112: a write was given the version that a copy, which then went, had been stamped with.
+        let seeds = setting.count == 2 ? Array(setting[0]...setting[1]) : Array(1...Self.usualSeeds) + [91, 112]
         var failed: [UInt64] = []
         for seed in seeds {
             let world = ClusterWorld(seed: seed, local: seed % 4 == 0 ? 2 : 1) {
