@@ -23,7 +23,7 @@ let collections: Target.Dependency = .product(name: "OrderedCollections", packag
 
 // The fuzzers: the same drivers as FuzzTests, as a program around libFuzzer (contrib/fuzz). Never both at once.
 let fuzzDependencies: [Target.Dependency] = [
-    "Model", "Placement", "ObjectStore", "Catalog", "Replication", "Runtime", "Fuse", "Filesystem", "Admin",
+    "Model", "Placement", "ObjectStore", "Wire", "Catalog", "Replication", "Runtime", "Fuse", "Filesystem", "Admin",
     "TestSupport", logging, collections,
 ]
 let fuzzing: Target =
@@ -56,10 +56,16 @@ let package = Package(
         // Row 1
         library("Placement", ["Model"]),
         library("ObjectStore", ["Model", .product(name: "DequeModule", package: "swift-collections")]),
+        library("Wire", ["Model"]),
         // Row 2
         library("Catalog", ["Model", "Placement", collections]),
         // Row 3
-        library("Replication", ["Model", "Placement", "ObjectStore", "Catalog", collections]),
+        library(
+            "Replication",
+            [
+                "Model", "Placement", "ObjectStore", "Wire", "Catalog", collections,
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]),
         // Row 4
         library("Runtime", ["Model", "CSheep", logging]),
         // Row 5
@@ -91,8 +97,9 @@ let package = Package(
         tests("Model"),
         tests("Placement", ["Model"]),
         tests("ObjectStore", ["Model", "TestSupport"]),
+        tests("Wire", ["Model", "TestSupport"]),
         tests("Catalog", ["Model", "Placement", "TestSupport", collections]),
-        tests("Replication", ["Model", "ObjectStore", "Catalog", "Placement", "TestSupport", collections]),
+        tests("Replication", ["Model", "ObjectStore", "Wire", "Catalog", "Placement", "TestSupport", collections]),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),

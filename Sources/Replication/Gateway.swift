@@ -34,6 +34,8 @@ package final class Gateway {
     var exclusionWaiters: [(StoreId, () -> Void)] = []
     /// Operations that wait for a current copy to come up.
     var mapWaiters: [() -> Void] = []
+    /// How often they were woken: who was about to wait looks again instead, if that was meanwhile.
+    private(set) var wakeUps: UInt64 = 0
     /// Told when a copy had a bad block: it is repaired.
     var onCorruptCopy: (ObjectId, StoreId) -> Void = { _, _ in }
     /// The map's epoch and the usual number of copies that a write needs: kept here, because asking the catalog's state
@@ -220,6 +222,7 @@ package final class Gateway {
 
     /// What waits for a current copy looks again.
     func wakeWaiters() {
+        wakeUps += 1
         let waiting = mapWaiters
         mapWaiters = []
         for action in waiting { action() }

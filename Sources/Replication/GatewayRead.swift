@@ -167,6 +167,11 @@ extension Gateway {
                 repairRead(
                     volume, object, path, blocks, outcome, store, into: buffer, at: bufferOffset, tried: tried,
                     completion)
+            case .failure(.silent):
+                // It has left; should it come back, nothing is known against it.
+                refreshSlots(volume, object)
+                readCopies(
+                    volume, object, path, blocks, into: buffer, at: bufferOffset, tried: tried, completion)
             case .failure(let failure):
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
                 readCopies(

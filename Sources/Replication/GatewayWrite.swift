@@ -142,6 +142,7 @@ extension Gateway {
         case .prepared(let prepared): return body(prepared)
         case .unprepared(let unprepared): object = unprepared
         }
+        let wakeUps = wakeUps
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
             rereadMembers(volume, object) { [self] isUnreadable in
@@ -159,6 +160,8 @@ extension Gateway {
                 if options.errorWhenUnavailable || isUnreadable || isLost(volume, object) {
                     return failed(.inputOutput)
                 }
+                // Somebody has learnt more meanwhile, and has woken those who waited then.
+                if self.wakeUps != wakeUps { return whenPrepared(volume, index, failed: failed, body) }
                 mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
             }
         }
@@ -275,7 +278,7 @@ extension Gateway {
         case .failure(.dead(let reason)):
             operation.failed.append(store)
             reportFailure(store, reason)
-        case .failure(.staleEpoch):
+        case .failure(.staleEpoch), .failure(.silent):
             operation.failed.append(store)  // sent again when the new map is here
         case .failure(.staleTerm):
             return finish(volume, operation, .inputOutput)
@@ -379,28 +382,29 @@ extension Gateway {
         let dirty = volume.stores.filter { $0.applied > $0.flushed }
         guard !dirty.isEmpty else { return flushed(volume, completion) }
         let join = Join(dirty.count) { [self] _ in flushed(volume, completion) }
-        for mark in dirty {
-            let store = mark.store
-            let excluded = { [self] in
-                // What it had is on the others; that it has left must be durable before anybody relies on them.
-                whenExcluded(store) {
-                    volume.hasLostStore = true
-                    volume.flushed(store, upTo: mark.applied)
-                    join.arrive(nil)
-                }
+        for mark in dirty { flush(volume, mark.store, mark.applied) { join.arrive(nil) } }
+    }
+
+    /// Ends when the store has flushed, or has left durably: what it had is on the others then.
+    private func flush(
+        _ volume: VolumeState, _ store: StoreId, _ applied: UInt64, _ done: @escaping () -> Void
+    ) {
+        guard isUp(store) else {
+            volume.hasLostStore = true
+            volume.flushed(store, upTo: applied)
+            return done()
+        }
+        let again = { [self] in flush(volume, store, applied, done) }
+        guard let channel = channel(store) else { return mapWaiters.append(again) }
+        channel.flush { [self] failure in
+            guard let failure else {
+                volume.flushed(store, upTo: applied)
+                return done()
             }
-            guard let channel = channel(store) else {
-                excluded()
-                continue
-            }
-            channel.flush { [self] failure in
-                guard let failure else {
-                    volume.flushed(store, upTo: mark.applied)
-                    return join.arrive(nil)
-                }
-                if case .dead(let reason) = failure { reportFailure(store, reason) }
-                excluded()
-            }
+            if case .dead(let reason) = failure { reportFailure(store, reason) }
+            // It leaves, or comes back on another connection.
+            let isThere = self.channel(store).map { $0 === channel } ?? true
+            if isUp(store), isThere { mapWaiters.append(again) } else { again() }
         }
     }
 

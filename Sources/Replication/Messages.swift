@@ -18,6 +18,9 @@ package enum CopyFailure: Error, Hashable, Sendable {
     case full
     /// The store is dead, with the reason.
     case dead(String)
+    /// The store is on another node and does not answer, with the reason: what was asked may have been done, or be done
+    /// later. It has left the gateway already, and its exclusion has been asked for (`RemoteStores`).
+    case silent(String)
 }
 
 /// Epoch and term, carried by every request.

@@ -230,6 +230,8 @@ extension Gateway {
         // A member of S that is away may have more than those that are here: what is decided now must outrank it.
         let heard = earlier + found.map(\.0)
         if members.contains(where: { !heard.contains($0) }) { isUniform = false }
+        // So may one that was stamped, and went before the others were equal: no write is given a version that it has.
+        if volume.restamped.contains(index) { isUniform = false }
         volume.exceptions[index] = exceptions.isEmpty ? nil : exceptions
         volume.summaries[index] = ObjectSummary(version: version, isUniform: isUniform)
         // Not where somebody has the blocks: he found the object prepared, and sends his write when he has read what it does
@@ -247,8 +249,10 @@ extension Gateway {
         let missing = channels.filter { map.store($0.store)?.status == .up && !volume.fenced.contains($0.store) }
         guard !missing.isEmpty else { return }
         fence(volume, missing) { [self] _ in
-            mapSettled(volume)
-            wakeWaiters()
+            distrustLateMembers(volume, missing.map(\.store)) { [self] in
+                mapSettled(volume)
+                wakeWaiters()
+            }
         }
     }
 

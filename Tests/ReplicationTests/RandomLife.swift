@@ -49,6 +49,16 @@ final class RandomLife {
     private static let spots = [0, 120, 8192 - 24, 8192 + 256, 2 * 8192 - 8, 2 * 8192 + 1000]
     private static let spread = 32
 
+    /// A life of another world than a host with some stores.
+    init(seed: UInt64, world: World) {
+        self.seed = seed
+        self.world = world
+        givesUpSoon = false
+        random = Random(seed ^ 0x11fe)
+        addVolume()
+        addVolume()
+    }
+
     init(seed: UInt64) {
         self.seed = seed
         var random = Random(seed ^ 0x11fe)
@@ -93,6 +103,7 @@ final class RandomLife {
     }
 
     private func act() {
+        if let cluster = world as? ClusterWorld, random.chance(percent: 6) { note(cluster.disturb(&random)) }
         let volume = random.pick(volumes)
         switch random.below(1000) {
         case 0..<480: write(volume)
@@ -265,6 +276,7 @@ final class RandomLife {
         if volume.operations != 0 { describe(volume.id) }
         if volume.operations != 0 { problem("\(volume.operations) operations of \(volume.name) do not end") }
     }
+    func describeAll() { for volume in volumes { describe(volume.id) } }
     private func describe(_ id: VolumeId) {
         guard let node = world.node, let volume = node.gateway.volumes[id] else { return }
         note(
@@ -374,7 +386,9 @@ final class RandomLife {
         // One may go of three; what else is there must hold everything. A second one of five makes writes below
         // min-copies wait until the two are given up: only where that is soon.
         guard failing.isEmpty, up.count == map.stores.count, world.isAtRest, map.stores.count >= 3 else { return }
-        fail(random.pick(up))
+        let victim = random.pick(up)
+        guard world.mayFail(victim) else { return }
+        fail(victim)
         guard givesUpSoon, up.count >= 5, random.chance(percent: 40) else { return }
         for _ in 0..<random.pick([0, 1, 10, 100]) { _ = world.step() }
         fail(random.pick(up.filter { !failing.contains($0) }))
@@ -427,7 +441,8 @@ final class RandomLife {
         restart()
     }
     private func changeStores() {
-        guard world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up }) else { return }
+        guard !(world is ClusterWorld), world.isAtRest, world.catalog.state.map.stores.allSatisfy({ $0.status == .up })
+        else { return }
         if world.catalog.state.map.stores.count < 5, random.chance(percent: 50) {
             let path = "/new\(name())"
             let index = world.addShelf(path)

@@ -156,7 +156,7 @@ extension World {
     /// Whether nothing is left to recover, to move or to prune.
     var isAtRest: Bool {
         catalog.state.map.to == nil && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
-            && node.pruner.pendingVolumes == 0
+            && node.pruner.pendingVolumes == 0 && othersAreAtRest
             && catalog.state.map.stores.allSatisfy {
                 $0.status != .up || catalog.state.map.missingRanges(of: $0.id).isEmpty
             }
@@ -217,26 +217,26 @@ extension World {
         return nil
     }
     func expectNothingUnreachable(_ location: SourceLocation = #_sourceLocation) {
-        for store in node.stores {
-            for id in store.copy.objects.volumes() {
-                let entries = store.copy.objects.objects(of: id)
+        for copy in copies {
+            for id in copy.objects.volumes() {
+                let entries = copy.objects.objects(of: id)
                 let views = catalog.state.reachableViews(of: id)
                 if catalog.state.volumes[id] == nil, !entries.isEmpty {
                     Issue.record(
-                        "store \(store.id) has objects of volume \(id), which is gone", sourceLocation: location)
+                        "store \(copy.store) has objects of volume \(id), which is gone", sourceLocation: location)
                     return
                 }
                 for entry in entries {
                     for generation in entry.generations where !views.reach(generation.generation) {
                         Issue.record(
-                            "store \(store.id): object \(entry.object) has generation \(generation.generation)",
+                            "store \(copy.store): object \(entry.object) has generation \(generation.generation)",
                             sourceLocation: location)
                         return
                     }
                     if let volume = node.gateway.volume(id),
-                        !node.gateway.targets(volume, entry.object.range).contains(store.id)
+                        !node.gateway.targets(volume, entry.object.range).contains(copy.store)
                     {
-                        Issue.record("store \(store.id): surplus copy of \(entry.object)", sourceLocation: location)
+                        Issue.record("store \(copy.store): surplus copy of \(entry.object)", sourceLocation: location)
                         return
                     }
                 }

@@ -16,22 +16,28 @@ struct Shelf {
     var id: StoreId
 }
 
-final class World: StoreProvider {
+class World: StoreProvider {
     let machine: VirtualMachine
     let pool = BufferPool(limitBytes: 8 << 20)
     var shelves: [Shelf] = []
     /// Cores that open.
-    private var cores: [(StoreId, ObjectStore)] = []
-    private(set) var catalog: LocalCatalog!
-    private(set) var node: Node!
+    var cores: [(StoreId, ObjectStore)] = []
+    var catalog: LocalCatalog!
+    var node: Node!
     private var nextStore: UInt64 = 100
-    private var life: UInt64 = 0
+    var life: UInt64 = 0
     var bootId = ClusterId(high: 1, low: 1)
     var configuration = World.smallStores()
     var options = GatewayOptions()
     var settings = Settings()
     var log: [String] = []
     var isRunning: Bool { node != nil }
+    /// Of the node's process.
+    var clock: any Clock { machine }
+    /// Everybody's, ascending by store.
+    var copies: [Copy] { node.stores.map(\.copy) }
+    /// What does not belong to the node has nothing left to do.
+    var othersAreAtRest: Bool { true }
     let clusterId = ClusterId(high: 0xc1, low: 0x05)
 
     static func smallStores() -> StoreConfiguration {
@@ -63,7 +69,7 @@ final class World: StoreProvider {
         return shelves.count - 1
     }
     func shelf(_ id: StoreId) -> Int { shelves.firstIndex { $0.id == id }! }
-    func store(_ id: StoreId) -> ObjectStore? { node.stores.first { $0.id == id }?.copy.objects }
+    func store(_ id: StoreId) -> ObjectStore? { copies.first { $0.store == id }?.objects }
 
     // MARK: StoreProvider
     func claimEmpty(path: String, _ completion: @escaping (Result<any Disk, SheepError>) -> Void) {
@@ -92,9 +98,14 @@ final class World: StoreProvider {
     func step() -> Bool {
         let ran = machine.step()
         endOfBatch()
+        endOfStep()
         return ran
     }
-    private func endOfBatch() {
+    func endOfStep() {}
+    /// Asked when a store's disk is about to fail until the next start. False: data might be left without a copy that is
+    /// current and stays.
+    func mayFail(_ store: StoreId) -> Bool { true }
+    func endOfBatch() {
         for (_, core) in cores { core.endOfBatch() }
         node?.endOfBatch()
     }
@@ -132,7 +143,7 @@ final class World: StoreProvider {
 
     // MARK: lives
 
-    private func create() {
+    func create() {
         var parts: [AttachedStore.Parts] = []
         for i in shelves.indices {
             shelves[i].id = newStoreId()
@@ -170,7 +181,7 @@ final class World: StoreProvider {
         }
         guard case .success? = result else { fatalError("format: \(String(describing: result))") }
     }
-    private var storeConfiguration: StoreConfiguration {
+    var storeConfiguration: StoreConfiguration {
         var configuration = configuration
         configuration.bootId = bootId
         return configuration
@@ -179,10 +190,10 @@ final class World: StoreProvider {
         LocalCatalog(disks: parts.map { ($0.id, $0.disk) }, clock: machine, node: NodeId(1), incarnation: life)
     }
 
-    private func open(_ i: Int) -> AttachedStore.Parts? {
+    func open(_ i: Int) -> AttachedStore.Parts? {
         let disk = shelves[i].disk
         let id = shelves[i].id
-        let core = ObjectStore(disk: disk, clock: machine, pool: pool, configuration: storeConfiguration) {
+        let core = ObjectStore(disk: disk, clock: clock, pool: pool, configuration: storeConfiguration) {
             [unowned self] error in node?.storeFailed(id, error.sheepError.why)
         }
         cores.append((id, core))
@@ -199,7 +210,7 @@ final class World: StoreProvider {
             isDistrusted: report.isDistrusted)
     }
 
-    private func startNode(_ parts: [AttachedStore.Parts], failed: [StoreId], steps: Int? = nil) {
+    func startNode(_ parts: [AttachedStore.Parts], failed: [StoreId], steps: Int? = nil) {
         let node = Node(
             id: NodeId(1), incarnation: life, catalog: catalog, storage: catalog, clock: machine, pool: pool,
             provider: self, storeConfiguration: storeConfiguration, options: options)
@@ -246,7 +257,7 @@ final class World: StoreProvider {
         return nil
     }
 
-    private func forget() {
+    func forget() {
         node = nil
         catalog = nil
         cores = []
