@@ -267,5 +267,3 @@ class World: StoreProvider {
         kill()
     }
 }
-
-extension LocalCatalog: CatalogStorage {}

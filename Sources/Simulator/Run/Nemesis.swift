@@ -1,0 +1,181 @@
+// The faults, and what administrators do meanwhile. Within the bounds, one disk at most is a victim at a time: it fails,
+// rots or loses writes, and no other one does before nothing depends on it any more; after damage that only a scrub or a
+// read would find it stays the only one. Processes and power go whenever they like.
+import Catalog
+import Model
+import Replication
+
+package final class Nemesis {
+    private unowned let simulation: Simulation
+    package private(set) var struck: [StepKind: Int] = [:]
+    /// The disk that is or was damaged: host and number.
+    private var victim: (host: NodeId, disk: Int)?
+    /// What was done to it is not known to its owner.
+    private var isVictimForLife = false
+    private var addedDisks = 0
+
+    init(_ simulation: Simulation) { self.simulation = simulation }
+
+    private func note(_ kind: StepKind, _ text: String) {
+        struck[kind, default: 0] += 1
+        simulation.trace.note("FAULT \(kind.rawValue) \(text)")
+    }
+
+    // MARK: faults
+
+    func strike(_ step: Step, _ random: inout Random) {
+        let hosts = simulation.hosts
+        let host = hosts[random.below(hosts.count)]
+        switch step.kind {
+        case .kill: kill(host, &random)
+        case .powerLoss: losePower(&random)
+        case .stop: stop(host, &random)
+        case .slowDisk:
+            let disk = random.pick(host.disks)
+            disk.slowness = random.pick([3, 10, 100])
+            note(.slowDisk, "\(disk.number) of host \(host.id), \(disk.slowness) times")
+            simulation.queue.after(nanoseconds: UInt64(random.below(3_000)) * 1_000_000) { disk.slowness = 1 }
+        case .failStore, .rot, .strayWrites, .readErrors: damage(step.kind, host, &random)
+        default: break
+        }
+    }
+
+    private func kill(_ host: any SimulatedHost, _ random: inout Random) {
+        guard host.isRunning else { return }
+        note(.kill, "host \(host.id)")
+        simulation.hostEnded(host, withGuests: false, &random)
+        host.kill()
+        bootLater(host, milliseconds: random.pick([0, 1, 20, 300, 3_000]))
+    }
+    /// Everybody's.
+    private func losePower(_ random: inout Random) {
+        note(.powerLoss, "all")
+        for host in simulation.hosts {
+            simulation.hostEnded(host, withGuests: true, &random)
+            host.losePower()
+            // A disk that does not answer may be fine when it has been off.
+            for disk in host.disks { disk.memory.isBroken = false }
+            bootLater(host, milliseconds: random.pick([1, 20, 300, 3_000]))
+        }
+        simulation.history.powerWasLost()
+    }
+    private func bootLater(_ host: any SimulatedHost, milliseconds: Int) {
+        let life = host.life
+        simulation.queue.after(nanoseconds: UInt64(milliseconds) * 1_000_000) {
+            if host.life == life, !host.isRunning { host.boot() }
+        }
+    }
+    private func stop(_ host: any SimulatedHost, _ random: inout Random) {
+        guard host.isRunning, !host.isStopped else { return }
+        let milliseconds = random.pick([5, 100, 1_000, 8_000, 20_000])
+        note(.stop, "host \(host.id) for \(milliseconds) ms")
+        host.stop()
+        let life = host.life
+        simulation.queue.after(nanoseconds: UInt64(milliseconds) * 1_000_000) { [simulation] in
+            guard host.life == life, host.isStopped else { return }
+            simulation.trace.note("host \(host.id) goes on")
+            host.resume()
+            simulation.look()
+        }
+    }
+
+    private func damage(_ kind: StepKind, _ host: any SimulatedHost, _ random: inout Random) {
+        guard let disk = chooseVictim(host, &random) else { return }
+        switch kind {
+        case .failStore:
+            let how = random.below(3)
+            note(.failStore, "disk \(disk.number) of host \(host.id), \(["all", "sync", "append"][how])")
+            switch how {
+            case 0: disk.memory.isBroken = true
+            case 1: disk.memory.fault = { if case .sync = $0 { .inputOutput } else { nil } }
+            default: disk.memory.fault = { if case .append = $0 { .inputOutput } else { nil } }
+            }
+        case .rot:
+            isVictimForLife = true
+            for _ in 0..<1 + random.below(4) {
+                guard let file = disk.memory.rot(&random) else { return }
+                note(.rot, "disk \(disk.number) of host \(host.id), \(file)")
+            }
+        case .strayWrites:
+            isVictimForLife = true
+            disk.strayWritesPerMille = random.pick([10, 100, 500])
+            note(.strayWrites, "disk \(disk.number) of host \(host.id)")
+            simulation.queue.after(nanoseconds: UInt64(random.below(2_000)) * 1_000_000) {
+                disk.strayWritesPerMille = 0
+            }
+        default:
+            disk.readErrorsPerMille = random.pick([5, 50, 500])
+            note(.readErrors, "disk \(disk.number) of host \(host.id)")
+            simulation.queue.after(nanoseconds: UInt64(random.below(5_000)) * 1_000_000) { disk.readErrorsPerMille = 0 }
+        }
+    }
+    /// The present victim again; another one only when nothing depends on that one any more.
+    private func chooseVictim(_ host: any SimulatedHost, _ random: inout Random) -> SimulatedDisk? {
+        let isWell =
+            simulation.hosts.allSatisfy { $0.isAtRest }
+            && host.state?.map.stores.allSatisfy { $0.status == .up } ?? false
+        if let victim, !simulation.knobs.isBeyondBounds, isVictimForLife || !isWell {
+            return simulation.hosts.first { $0.id == victim.host }?.disks[victim.disk]
+        }
+        guard isWell || simulation.knobs.isBeyondBounds || victim == nil else { return nil }
+        // Only one that has a store in the map.
+        guard let state = host.state, isWell || simulation.knobs.isBeyondBounds else { return nil }
+        let stores = state.map.stores.filter { $0.node == host.id }.compactMap { host.disk(of: $0.id) }
+        guard !stores.isEmpty else { return nil }
+        let disk = random.pick(stores)
+        victim = (host.id, disk)
+        return host.disks[disk]
+    }
+
+    /// Everything goes on and stays well. What was damaged stays damaged.
+    func heal() {
+        for host in simulation.hosts {
+            for disk in host.disks { disk.mend() }
+            if host.isStopped { host.resume() }
+            // A store that failed is not used again by the process that saw it fail.
+            if host.isRunning, let victim, victim.host == host.id, host.service != nil {
+                var random = Random(simulation.seed)
+                simulation.hostEnded(host, withGuests: false, &random)
+                host.kill()
+            }
+            if !host.isRunning { host.boot() }
+        }
+        simulation.look()
+    }
+
+    // MARK: administrators
+
+    func administer(_ step: Step, _ random: inout Random) {
+        guard let host = simulation.servingHost(&random), let administration = host.administration,
+            let map = host.state?.map
+        else { return }
+        let up = map.stores.filter { $0.status == .up }
+        switch step.kind {
+        case .scrub:
+            let isDeep = random.chance(percent: 50)
+            simulation.trace.note("scrub \(isDeep ? "deep" : "light")")
+            host.enter { administration.startScrub(deep: isDeep, volume: nil) { _ in } }
+        case .setWeight:
+            let store = random.pick(map.stores).id
+            let weight = UInt64(1 + random.below(4)) << 28
+            simulation.trace.note("weight of \(store)")
+            host.enter { administration.setWeight(store, weight: weight) { _ in } }
+        case .addStore:
+            guard map.stores.count < 6, addedDisks < 3 else { return }
+            addedDisks += 1
+            let path = "/added\(addedDisks)"
+            host.addDisk(path: path)
+            simulation.trace.note("add \(path)")
+            host.enter { administration.addStore(path: path, zone: nil, weight: 1 << 30) { _ in } }
+        case .removeStore:
+            guard up.count == map.stores.count, up.count > max(3, simulation.knobs.settings.copies), host.isAtRest
+            else {
+                return
+            }
+            let store = random.pick(up).id
+            simulation.trace.note("remove \(store)")
+            host.enter { administration.removeStore(store, force: false) { _ in } }
+        default: break
+        }
+    }
+}
