@@ -304,6 +304,8 @@ package final class Node {
                 pruner.prune(id)
             case .volumeRemoved(let id):
                 gateway.volumeChanged(id)
+                // Kept for its clones: what only its current view reached goes.
+                if catalog.state.volumes[id] != nil { pruner.prune(id) }
                 mustRemoveObjects = true
             case .directoryCreated, .directoryChanged, .directoryRemoved, .name: break
             }

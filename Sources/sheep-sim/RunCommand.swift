@@ -22,7 +22,8 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Seeds, as A..B.") var seeds: SeedRange?
     @Option(help: "One seed, in this process.") var seed: UInt64?
     @Flag(help: "Print everything that happens.") var trace = false
-    @Option(help: "Steps of the plan to leave out, as numbers with commas between them.") var skip = ""
+    @Option(help: "Steps of the plan to carry out, as numbers with commas between them; the others are left out.")
+    var only: String?
     @Option(help: "Child processes.") var jobs = 2
     @Option(help: "Run seeds for so many hours.") var hours: Double?
     @Option(help: "Add the totals to this file.") var ledger: String?
@@ -48,13 +49,13 @@ struct RunCommand: ParsableCommand {
     }
 
     private func runOne(_ seed: UInt64) throws {
-        let skipped = Set(skip.split(separator: ",").compactMap { Int($0) })
-        let simulation = Simulation(seed: seed, skipping: skipped)
+        let steps = only.map { Set($0.split(separator: ",").compactMap { Int($0) }) }
+        let simulation = Simulation(seed: seed, only: steps)
         if trace { simulation.trace.output = { print($0) } }
         let outcome = simulation.run()
         print(outcome.line)
         guard outcome.failure != nil else { return }
-        if !trace, !whole { print(Timeline.shortest(seed: seed)) }
+        if !trace, !whole, only == nil { print(Timeline.shortest(seed: seed)) }
         throw ExitCode.failure
     }
 }

@@ -6,8 +6,10 @@
 /// A volume's content since it was made or last rolled back.
 package final class Branch {
     fileprivate let base: Shot?
-    /// Sectors of the base that show.
+    /// Sectors of the base that show where nothing was cut off since the last power loss.
     fileprivate var visible: Int
+    /// What was cut off since then: from which sector on, and when.
+    fileprivate var cuts: [(from: Int, begun: Int, ended: Int?)] = []
     fileprivate var registers: [Int: SectorRegister] = [:]
     /// Counts power losses.
     fileprivate var segment = 0
@@ -21,9 +23,15 @@ package final class Branch {
     fileprivate func register(_ sector: Int) -> SectorRegister {
         if let register = registers[sector] { return register }
         let register = SectorRegister(initial: [base != nil && sector < visible ? SectorRegister.base : 0])
+        for cut in cuts where cut.from <= sector {
+            register.writeBegan(0, cut.begun)
+            if let ended = cut.ended { _ = register.writeEnded(begun: cut.begun, ended, durable: true) }
+        }
         registers[sector] = register
         return register
     }
+    /// Sectors of the base that show where nothing was written.
+    fileprivate var visibleNow: Int { cuts.reduce(visible) { $1.ended == nil ? $0 : min($0, $1.from) } }
 }
 
 /// A snapshot's content.
@@ -35,6 +43,8 @@ package final class Shot {
     /// Power was lost while it was made: which side of that it is on is not known.
     fileprivate let isLoose: Bool
     package let sectors: Int
+    /// Sectors of the source's base that show where nothing was written.
+    fileprivate let visible: Int
     /// What was seen since the last power loss.
     fileprivate var seen: [Int: SectorValue] = [:]
     /// What it may be since the power loss that ended its segment.
@@ -47,6 +57,7 @@ package final class Shot {
         self.ended = ended
         self.isLoose = isLoose
         self.sectors = sectors
+        visible = source.visibleNow
     }
 }
 
@@ -135,13 +146,14 @@ package final class VolumeHistory {
         for key in branch.registers.keys.sorted() where key >= sector {
             branch.register(key).writeBegan(0, begun)
         }
+        branch.cuts.append((sector, begun, nil))
         return begun
     }
     package func shrunk(_ branch: Branch, from sector: Int, begun: Int) {
         let ended = now()
-        branch.visible = min(branch.visible, sector)
+        for i in branch.cuts.indices where branch.cuts[i].begun == begun { branch.cuts[i].ended = ended }
         for key in branch.registers.keys.sorted() where key >= sector {
-            if !branch.register(key).writeEnded(begun: begun, ended, durable: false) {
+            if !branch.register(key).writeEnded(begun: begun, ended, durable: true) {
                 fail("linearizability", "sector \(key) came back: \(describe(branch.register(key)))")
             }
         }
@@ -225,8 +237,9 @@ package final class VolumeHistory {
         guard let candidates = shot.candidates[sector] else {
             // Nothing had been asked of that sector.
             if isOwn { return "it was written later" }
-            guard let base = shot.source.base else { return value == 0 ? nil : "it was written elsewhere" }
-            if value == 0, sector >= shot.source.visible { return nil }
+            guard let base = shot.source.base, sector < shot.visible else {
+                return value == 0 ? nil : "it was written elsewhere"
+            }
             return observe(base, sector, value)
         }
         if candidates.contains(value) {
@@ -268,6 +281,8 @@ package final class VolumeHistory {
                     let values = branch.registers[sector]!.survivors(flush: branch.flush)
                     branch.registers[sector] = SectorRegister(initial: values)
                 }
+                branch.visible = branch.visibleNow
+                branch.cuts = []
                 branch.segment += 1
                 branch.flush = .min
             }

@@ -30,6 +30,18 @@ package final class SimulatedDisk {
     /// Writes to object files are lost or go elsewhere, so many in a thousand.
     package var strayWritesPerMille = 0
     package private(set) var strayWrites = 0
+    /// What of its operations fails for good.
+    package enum Breakage: String, Sendable { case none, everything, syncs, appends }
+    package var breakage = Breakage.none {
+        didSet {
+            memory.isBroken = breakage == .everything
+            switch breakage {
+            case .syncs: memory.fault = { if case .sync = $0 { .inputOutput } else { nil } }
+            case .appends: memory.fault = { if case .append = $0 { .inputOutput } else { nil } }
+            case .none, .everything: memory.fault = { _ in nil }
+            }
+        }
+    }
 
     package init(number: Int, seed: UInt64, latency: DiskLatency, queue: EventQueue, trace: Trace) {
         self.number = number
@@ -89,8 +101,7 @@ package final class SimulatedDisk {
         slowness = 1
         readErrorsPerMille = 0
         strayWritesPerMille = 0
-        memory.isBroken = false
-        memory.fault = { _ in nil }
+        breakage = .none
     }
 }
 

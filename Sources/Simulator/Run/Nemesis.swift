@@ -11,7 +11,7 @@ package final class Nemesis {
     /// The disk that is or was damaged: host and number.
     private var victim: (host: NodeId, disk: Int)?
     /// What was done to it is not known to its owner.
-    private var isVictimForLife = false
+    private(set) var isVictimForLife = false
     private var addedDisks = 0
 
     init(_ simulation: Simulation) { self.simulation = simulation }
@@ -54,7 +54,7 @@ package final class Nemesis {
             simulation.hostEnded(host, withGuests: true, &random)
             host.losePower()
             // A disk that does not answer may be fine when it has been off.
-            for disk in host.disks { disk.memory.isBroken = false }
+            for disk in host.disks { disk.breakage = .none }
             bootLater(host, milliseconds: random.pick([1, 20, 300, 3_000]))
         }
         simulation.history.powerWasLost()
@@ -83,13 +83,8 @@ package final class Nemesis {
         guard let disk = chooseVictim(host, &random) else { return }
         switch kind {
         case .failStore:
-            let how = random.below(3)
-            note(.failStore, "disk \(disk.number) of host \(host.id), \(["all", "sync", "append"][how])")
-            switch how {
-            case 0: disk.memory.isBroken = true
-            case 1: disk.memory.fault = { if case .sync = $0 { .inputOutput } else { nil } }
-            default: disk.memory.fault = { if case .append = $0 { .inputOutput } else { nil } }
-            }
+            disk.breakage = random.pick([.everything, .syncs, .appends])
+            note(.failStore, "disk \(disk.number) of host \(host.id), \(disk.breakage.rawValue)")
         case .rot:
             isVictimForLife = true
             for _ in 0..<1 + random.below(4) {
@@ -133,14 +128,20 @@ package final class Nemesis {
             for disk in host.disks { disk.mend() }
             if host.isStopped { host.resume() }
             // A store that failed is not used again by the process that saw it fail.
-            if host.isRunning, let victim, victim.host == host.id, host.service != nil {
-                var random = Random(simulation.seed)
-                simulation.hostEnded(host, withGuests: false, &random)
-                host.kill()
+            if host.isRunning, let victim, victim.host == host.id {
+                restart(host)
+            } else if !host.isRunning {
+                host.boot()
             }
-            if !host.isRunning { host.boot() }
         }
         simulation.look()
+    }
+
+    func restart(_ host: any SimulatedHost) {
+        var random = Random(simulation.seed)
+        simulation.hostEnded(host, withGuests: false, &random)
+        host.kill()
+        host.boot()
     }
 
     // MARK: administrators

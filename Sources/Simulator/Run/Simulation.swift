@@ -33,8 +33,8 @@ package final class Simulation {
     package let seed: UInt64
     package let knobs: Knobs
     package let plan: Plan
-    /// Steps that are left out.
-    private let skipped: Set<Int>
+    /// Steps that are carried out; nil: all.
+    private let only: Set<Int>?
     let queue = EventQueue()
     package let trace: Trace
     let pool = BufferPool(limitBytes: 8 << 20)
@@ -50,10 +50,10 @@ package final class Simulation {
     private(set) var events = 0
     private static let maximumEvents = 6_000_000
 
-    /// `skipping`: indices of steps of the plan.
-    package init(seed: UInt64, knobs given: Knobs? = nil, skipping: Set<Int> = []) {
+    /// `only`: indices of steps of the plan; the others are left out.
+    package init(seed: UInt64, knobs given: Knobs? = nil, only: Set<Int>? = nil) {
         self.seed = seed
-        skipped = skipping
+        self.only = only
         random = Random(seed)
         var knobsRandom = Random(random.next())
         knobs = given ?? Knobs(drawing: &knobsRandom)
@@ -79,7 +79,7 @@ package final class Simulation {
         for _ in 0..<knobs.volumes { controls.create() }
         advance("first volumes", milliseconds: 60_000) { controls.isIdle }
         let start = queue.nanoseconds
-        for step in plan.steps where !skipped.contains(step.index) {
+        for step in plan.steps where only?.contains(step.index) ?? true {
             queue.after(nanoseconds: step.atNanoseconds) { [self] in perform(step) }
         }
         pass(nanoseconds: start + plan.endNanoseconds)
@@ -181,11 +181,30 @@ package final class Simulation {
             guests.isIdle && controls.isIdle && hosts.allSatisfy { $0.isAtRest }
         }
         guard failure == nil else { return }
+        // A store that failed in a process is not used by it again; an administrator would start it anew.
+        for host in hosts
+        where host.state?.map.stores.contains(where: { $0.node == host.id && $0.status == .down }) ?? false {
+            nemesis.restart(host)
+        }
+        advance("all stores", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
+        // What has rotted and was not read is found by a scrub, once and for all.
+        if nemesis.isVictimForLife { scrub(limit) }
+        guard failure == nil else { return }
         readEverything()
         advance("reading everything", milliseconds: limit) { guests.isIdle }
-        advance("rest", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
+        // What was just found may be looked at a little later.
+        for _ in 0..<2 {
+            pass(nanoseconds: queue.nanoseconds + 400_000_000)
+            advance("rest", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
+        }
         guard failure == nil else { return }
         RestChecker(self).run()
+    }
+    private func scrub(_ limit: UInt64) {
+        for host in hosts {
+            host.enter { host.administration?.startScrub(deep: true, volume: nil) { _ in } }
+        }
+        advance("a deep scrub", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
     }
     private func describeWaiting() -> String {
         "\(guests.inFlight.count) operations, \(controls.open.count) controls, "

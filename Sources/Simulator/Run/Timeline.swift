@@ -5,7 +5,7 @@ package enum Timeline {
     private static let budget = 250
 
     package static func shortest(seed: UInt64) -> String {
-        let first = run(seed, [])
+        let first = run(seed, nil)
         guard let failure = first.failure else { return "seed \(seed) does not fail" }
         let count = Simulation(seed: seed).plan.steps.count
         var kept = Array(0..<count)
@@ -18,7 +18,7 @@ package enum Timeline {
             while at < kept.count, runs < budget {
                 let candidate = Array(kept[..<at]) + Array(kept[min(kept.count, at + size)...])
                 runs += 1
-                if run(seed, Set(0..<count).subtracting(candidate)).failure?.checker == failure.checker {
+                if run(seed, Set(candidate)).failure?.checker == failure.checker {
                     kept = candidate
                     hasShrunk = true
                 } else {
@@ -28,20 +28,19 @@ package enum Timeline {
             if size == 1, !hasShrunk { break }
             if !hasShrunk || size > 1 { size = max(1, size / 2) }
         }
-        let skipped = Set(0..<count).subtracting(kept).sorted()
-        let last = run(seed, Set(skipped))
+        let last = run(seed, Set(kept))
         var lines = [
             "seed \(seed) fails: \(failure.checker): \(failure.text)",
             "replay: sheep-sim run --seed \(seed) --trace",
             "shortened to \(kept.count) of \(count) steps by \(runs) runs:"
-                + " sheep-sim run --seed \(seed) --trace --skip \(skipped.map(String.init).joined(separator: ","))",
+                + " sheep-sim run --seed \(seed) --trace --only \(kept.map(String.init).joined(separator: ","))",
             "microseconds, and what happened:",
         ]
         lines += last.story.suffix(200).map { "  " + $0 }
         return lines.joined(separator: "\n")
     }
-    private static func run(_ seed: UInt64, _ skipped: Set<Int>) -> Outcome {
-        let simulation = Simulation(seed: seed, skipping: skipped)
+    private static func run(_ seed: UInt64, _ only: Set<Int>?) -> Outcome {
+        let simulation = Simulation(seed: seed, only: only)
         simulation.trace.keepsStory = true
         return simulation.run()
     }
