@@ -106,8 +106,10 @@ package final class Nemesis {
     }
     /// The present victim again; another one only when nothing depends on that one any more.
     private func chooseVictim(_ host: any SimulatedHost, _ random: inout Random) -> SimulatedDisk? {
+        // The map may not know yet.
+        let isBroken = simulation.hosts.contains { $0.disks.contains { $0.breakage != .none } }
         let isWell =
-            simulation.hosts.allSatisfy { $0.isAtRest }
+            !isBroken && simulation.hosts.allSatisfy { $0.isAtRest }
             && host.state?.map.stores.allSatisfy { $0.status == .up } ?? false
         if let victim, !simulation.knobs.isBeyondBounds, isVictimForLife || !isWell {
             return simulation.hosts.first { $0.id == victim.host }?.disks[victim.disk]

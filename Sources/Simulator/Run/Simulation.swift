@@ -7,6 +7,7 @@
 // host at a time, or by all; what is cut or stopped goes on in the end.
 import Catalog
 import Model
+import ObjectStore
 import Replication
 
 package struct Failure: Hashable, Sendable {
@@ -167,6 +168,17 @@ package final class Simulation {
     func guestFailed(_ errno: Errno, _ what: String) {
         if knobs.isBeyondBounds { return }
         fail("availability", "\(what) ended with errno \(errno.code)")
+    }
+
+    /// For whoever looks at a failure.
+    func describeCopies(_ object: ObjectId) {
+        for copy in hosts.flatMap(\.copies) {
+            guard let entry = copy.objects.entry(object) else { continue }
+            let generations = entry.generations.map { "\($0.generation): \($0.version) \($0.allocatedBlocks) blocks" }
+            trace.note(
+                "  copy of \(object) on \(copy.store): \(entry.version) \(entry.state)"
+                    + "\(entry.isVerified ? "" : " not verified") [\(generations.joined(separator: ", "))]")
+        }
     }
 
     // MARK: the end

@@ -2,7 +2,7 @@
 // as a timeline, with how to replay it.
 package enum Timeline {
     /// At most so many runs.
-    private static let budget = 250
+    private static let budget = 1_200
 
     package static func shortest(seed: UInt64) -> String {
         let first = run(seed, nil)

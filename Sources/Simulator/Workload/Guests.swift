@@ -239,8 +239,9 @@ package final class Guests {
                     history.read(operation.branch, sector, value, begun: operation.begun, ended: ended)
                 }
                 if history.violation != nil {
-                    let name = operation.volume.name
-                    simulation.trace.note("wrong: sector \(sector) of \(name) in answer \(operation.number)")
+                    simulation.trace.note(
+                        "wrong: sector \(sector) of \(operation.volume.name) in answer \(operation.number), \(operation.view)")
+                    simulation.describeCopies(ObjectId(operation.volume.id, UInt32(sector / 8192)))
                     return
                 }
             }
