@@ -257,3 +257,12 @@ private final class MemberStorage: CatalogStorage {
         log.detach(store: store, completion)
     }
 }
+
+extension ClusterNode {
+    /// Nothing is left to do here: no operation, no recovery, nothing to be removed.
+    package var isQuiet: Bool {
+        volumes.isAtRest && unsettled.isEmpty && !isSettling && catalog.waitingCount == 0
+            && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
+            && node.pruner.pendingVolumes == 0 && !node.scrubber.status.isRunning
+    }
+}

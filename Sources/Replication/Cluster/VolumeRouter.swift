@@ -57,6 +57,8 @@ package final class VolumeRouter {
         routes[id] = route
         return route
     }
+    /// No operation is on its way here.
+    package var isAtRest: Bool { routes.values.allSatisfy { $0.isAtRest && $0.phase != .taking && $0.phase != .leaving } }
     /// Of this process: repeated, it has one outcome.
     func newRequestId() -> RequestId {
         requestNumber += 1
