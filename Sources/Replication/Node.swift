@@ -79,6 +79,11 @@ package final class Node {
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
     private var isStarted = false
+    /// One of several nodes: which stores are up is judged by all of them (ClusterNode), not here.
+    package let isClustered: Bool
+    /// Stores come and go: whoever serves them to other nodes.
+    var onAttach: (AttachedStore) -> Void = { _ in }
+    var onDetach: (StoreId) -> Void = { _ in }
     /// No new work is begun.
     var isStopping = false
     /// The stores are being closed: what they report now has no meaning any more.
@@ -89,9 +94,11 @@ package final class Node {
 
     package init(
         id: NodeId, incarnation: UInt64, catalog: any CatalogProposer, storage: any CatalogStorage, clock: any Clock,
-        pool: BufferPool, provider: any StoreProvider, storeConfiguration: StoreConfiguration, options: GatewayOptions
+        pool: BufferPool, provider: any StoreProvider, storeConfiguration: StoreConfiguration, options: GatewayOptions,
+        isClustered: Bool = false
     ) {
         self.id = id
+        self.isClustered = isClustered
         self.catalog = catalog
         self.storage = storage
         self.clock = clock
@@ -128,7 +135,8 @@ package final class Node {
         stores.append(
             AttachedStore(id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session))
         stores.sort { $0.id < $1.id }
-        gateway.attach(copy)
+        gateway.attach(isClustered ? GuardedCopy(copy, clock: clock) : copy)
+        if let store = stores.first(where: { $0.id == parts.id }) { onAttach(store) }
     }
 
     /// A store of this node that could not be opened: it is not up, for this reason.
@@ -144,7 +152,7 @@ package final class Node {
         }
         let records = catalog.state.map.stores
         var commands: [CatalogCommand] = []
-        for record in records where record.node == id {
+        for record in records where record.node == id && !isClustered {
             if let store = stores.first(where: { $0.id == record.id }) {
                 if record.status != .out, record.status != .up || record.session != store.session {
                     commands.append(.storeUp(record.id, session: store.session, wallClock: clock.wallClock))
@@ -186,6 +194,7 @@ package final class Node {
         // One that was removed may be unplugged.
         guard catalog.state.map.store(store) != nil else { return drop(store) }
         log("store \(store) failed and leaves the cluster map: \(reason)")
+        if isClustered { return drop(store) }
         catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { [self] answer in
             guard case .refused(let error) = answer else { return }
             log("store \(store) could not be excluded: \(error)")
@@ -209,6 +218,7 @@ package final class Node {
     func detach(_ store: StoreId) {
         gateway.detach(store)
         stores.removeAll { $0.id == store }
+        onDetach(store)
     }
 
     // MARK: stores that leave
@@ -327,7 +337,7 @@ package final class Node {
     private var isWatchingDownStores = false
     /// Gives up stores that have been down for the down-out-interval; looks again for as long as one is down.
     private func watchDownStores() {
-        guard !isWatchingDownStores, isStarted, !isStopping,
+        guard !isWatchingDownStores, isStarted, !isClustered, !isStopping,
             catalog.state.map.stores.contains(where: { $0.status == .down })
         else { return }
         isWatchingDownStores = true
