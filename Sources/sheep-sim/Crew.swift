@@ -17,7 +17,10 @@ struct Crew {
     /// After so long no further seed is begun; nil: only the seeds count.
     let seconds: Double?
 
-    init(first: UInt64, last: UInt64, jobs: Int, seconds: Double?) {
+    let kind: HostKind?
+
+    init(first: UInt64, last: UInt64, jobs: Int, seconds: Double?, kind: HostKind?) {
+        self.kind = kind
         self.first = first
         self.last = last
         self.jobs = min(jobs, Int(min(UInt64(jobs), last - first + 1)))
@@ -69,9 +72,9 @@ struct Crew {
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
-        let words = [
-            "sheep-sim", "worker", "--first", "\(seed)", "--last", "\(last)", "--step", "\(jobs)",
-        ]
+        let words =
+            ["sheep-sim", "worker", "--first", "\(seed)", "--last", "\(last)", "--step", "\(jobs)"]
+            + (kind.map { ["--kind", $0.rawValue] } ?? [])
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid: pid_t = 0

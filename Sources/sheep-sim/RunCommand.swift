@@ -15,6 +15,8 @@ struct SeedRange: ExpressibleByArgument {
     }
 }
 
+extension HostKind: ExpressibleByArgument {}
+
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run", abstract: "Runs one seed, a range of seeds, or seeds for some hours.")
@@ -24,6 +26,7 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Print everything that happens.") var trace = false
     @Option(help: "Steps of the plan to carry out, as numbers with commas between them; the others are left out.")
     var only: String?
+    @Option(help: "Hosts: single or cluster; else as the seed says.") var kind: HostKind?
     @Option(help: "Child processes.") var jobs = 2
     @Option(help: "Run seeds for so many hours.") var hours: Double?
     @Option(help: "Add the totals to this file.") var ledger: String?
@@ -33,7 +36,7 @@ struct RunCommand: ParsableCommand {
         if let seed { return try runOne(seed) }
         var range = seeds.map { ($0.first, $0.last) } ?? (1, 100)
         if hours != nil, seeds == nil { range = (1, UInt64.max / 2) }
-        var crew = Crew(first: range.0, last: range.1, jobs: max(1, jobs), seconds: hours.map { $0 * 3600 })
+        var crew = Crew(first: range.0, last: range.1, jobs: max(1, jobs), seconds: hours.map { $0 * 3600 }, kind: kind)
         let totals = crew.run { print($0) }
         print(totals.summary)
         for failure in totals.failures.prefix(5) where !whole {
@@ -41,7 +44,7 @@ struct RunCommand: ParsableCommand {
             if failure.checker == "crash" {
                 print("seed \(failure.seed) ended its process; replay: sheep-sim run --seed \(failure.seed) --trace")
             } else {
-                print(Timeline.shortest(seed: failure.seed))
+                print(Timeline.shortest(seed: failure.seed, kind: kind))
             }
         }
         if let ledger { try Ledger.add(totals, to: ledger) }
@@ -50,12 +53,12 @@ struct RunCommand: ParsableCommand {
 
     private func runOne(_ seed: UInt64) throws {
         let steps = only.map { Set($0.split(separator: ",").compactMap { Int($0) }) }
-        let simulation = Simulation(seed: seed, only: steps)
+        let simulation = Simulation(seed: seed, kind: kind, only: steps)
         if trace { simulation.trace.output = { print($0) } }
         let outcome = simulation.run()
         print(outcome.line)
         guard outcome.failure != nil else { return }
-        if !trace, !whole, only == nil { print(Timeline.shortest(seed: seed)) }
+        if !trace, !whole, only == nil { print(Timeline.shortest(seed: seed, kind: kind)) }
         throw ExitCode.failure
     }
 }
@@ -66,11 +69,12 @@ struct WorkerCommand: ParsableCommand {
     @Option var first: UInt64
     @Option var last: UInt64
     @Option var step: UInt64
+    @Option var kind: HostKind?
     func run() {
         var seed = first
         while seed <= last {
             tell("begin \(seed)\n")
-            tell(Simulation(seed: seed).run().line + "\n")
+            tell(Simulation(seed: seed, kind: kind).run().line + "\n")
             seed += step
         }
     }

@@ -5,6 +5,14 @@ import ObjectStore
 import Replication
 import Catalog
 
+/// What kind of hosts a run is about.
+package enum HostKind: String, CaseIterable, Sendable {
+    /// One host that is a cluster by itself.
+    case single
+    /// Several hosts.
+    case cluster
+}
+
 package struct Knobs: Sendable {
     package var hosts = 1
     package var storesPerHost = 3
@@ -16,6 +24,12 @@ package struct Knobs: Sendable {
     package var batchNanoseconds: UInt64 = 10_000
     package var catalogImageBytes = 1 << 16
     package var tearsSyncedAppends = true
+
+    // The cluster, of several hosts.
+    package var networkMilliseconds = 3
+    package var corruptConnectionsPercent = 0
+    package var isQuorumBlind = false
+    package var windowBytes = 1 << 20
 
     // The workload.
     package var volumes = 2
@@ -44,7 +58,28 @@ package struct Knobs: Sendable {
 
     package init() {}
 
-    package init(drawing random: inout Random) {
+    package init(drawing random: inout Random, kind: HostKind?) {
+        let drawn: HostKind = random.chance(percent: 50) ? .cluster : .single
+        self.init(drawing: &random)
+        if kind ?? drawn == .cluster { makeCluster(&random) }
+    }
+
+    private mutating func makeCluster(_ random: inout Random) {
+        hosts = random.pick([3, 3, 3, 4, 5])
+        storesPerHost = random.pick([1, 1, 2])
+        settings.copies = random.pick([2, 3, 3])
+        settings.leaseMilliseconds = random.pick([1_000, 3_000, 6_000])
+        settings.downOutIntervalMilliseconds = random.pick([10_000, 60_000])
+        gapNanoseconds = random.pick([1_000_000, 10_000_000, 50_000_000, 100_000_000])
+        networkMilliseconds = random.pick([0, 1, 3, 20])
+        corruptConnectionsPercent = random.pick([0, 0, 0, 20])
+        isQuorumBlind = random.chance(percent: 20)
+        windowBytes = random.pick([1 << 20, 4 << 20])
+        catalogImageBytes = random.pick([20_000, 1 << 18])
+        allowsStoreFaults = random.chance(percent: 50)
+    }
+
+    private init(drawing random: inout Random) {
         storesPerHost = 3 + random.below(3)
         settings.copies = random.pick([1, 2, 2, 3, 3, 3, 3])
         settings.minCopies = random.pick([0, 0, 0, 1])

@@ -36,8 +36,64 @@ package final class Nemesis {
             note(.slowDisk, "\(disk.number) of host \(host.id), \(disk.slowness) times")
             simulation.queue.after(nanoseconds: UInt64(random.below(3_000)) * 1_000_000) { disk.slowness = 1 }
         case .failStore, .rot, .strayWrites, .readErrors: damage(step.kind, host, &random)
+        case .cut, .breakConnections, .slowNetwork, .groupPartition, .stopCorosync:
+            if let cluster = simulation.cluster { disturb(step.kind, cluster, host, &random) }
         default: break
         }
+    }
+
+    /// The network and the group, which heal by themselves after a while.
+    private func disturb(_ kind: StepKind, _ cluster: Cluster, _ host: any SimulatedHost, _ random: inout Random) {
+        let milliseconds = random.pick([50, 500, 2_500, 8_000, 20_000])
+        let others = cluster.hosts.filter { $0 !== host }
+        var undo: () -> Void = { cluster.network.heal() }
+        switch kind {
+        case .cut:
+            // One way, both ways, or from some only.
+            let isOneWay = random.chance(percent: 50)
+            let some = others.filter { _ in random.chance(percent: 70) }
+            for other in some {
+                cluster.network.cut(host.id, other.id)
+                if !isOneWay { cluster.network.cut(other.id, host.id) }
+            }
+            note(.cut, "host \(host.id) \(isOneWay ? "to" : "and") \(some.map(\.id)) for \(milliseconds) ms")
+        case .groupPartition:
+            let parts = cluster.hosts.map { _ in random.below(random.chance(percent: 80) ? 2 : 3) }
+            cluster.group.split(parts)
+            // The data's network goes with it, or not.
+            let isWhole = random.chance(percent: 60)
+            if isWhole {
+                for (i, a) in cluster.hosts.enumerated() {
+                    for (j, b) in cluster.hosts.enumerated() where parts[i] != parts[j] {
+                        cluster.network.cut(a.id, b.id)
+                    }
+                }
+            }
+            note(.groupPartition, "\(parts)\(isWhole ? "" : ", the group only") for \(milliseconds) ms")
+            undo = {
+                cluster.network.heal()
+                cluster.group.split(parts.map { _ in 0 })
+            }
+        case .stopCorosync:
+            let milliseconds = random.pick([500, 3_000, 6_000])
+            note(.stopCorosync, "of host \(host.id) for \(milliseconds) ms")
+            cluster.group.stopCorosync(host.id)
+            simulation.queue.after(nanoseconds: UInt64(milliseconds) * 1_000_000) {
+                cluster.group.resumeCorosync(cluster.group.node(host.id))
+            }
+            return
+        case .slowNetwork:
+            let usual = cluster.network.slownessMilliseconds
+            cluster.network.slownessMilliseconds = random.pick([50, 300, 1_000])
+            note(.slowNetwork, "\(cluster.network.slownessMilliseconds) ms, for \(milliseconds) ms")
+            undo = { [simulation] in
+                cluster.network.slownessMilliseconds = min(usual, simulation.knobs.networkMilliseconds)
+            }
+        default:
+            note(.breakConnections, "")
+            return cluster.network.breakConnections()
+        }
+        simulation.queue.after(nanoseconds: UInt64(milliseconds) * 1_000_000, undo)
     }
 
     private func kill(_ host: any SimulatedHost, _ random: inout Random) {
@@ -47,8 +103,17 @@ package final class Nemesis {
         host.kill()
         bootLater(host, milliseconds: random.pick([0, 1, 20, 300, 3_000]))
     }
-    /// Everybody's.
+    /// Everybody's; or one host's, when nothing depends on it alone: what was not flushed is on others then.
     private func losePower(_ random: inout Random) {
+        let hosts = simulation.hosts
+        if hosts.count > 1, random.chance(percent: 60) {
+            let host = hosts[random.below(hosts.count)]
+            guard isWell, host.isRunning else { return }
+            note(.powerLoss, "host \(host.id)")
+            simulation.hostEnded(host, withGuests: true, &random)
+            host.losePower()
+            return bootLater(host, milliseconds: random.pick([300, 3_000, 20_000]))
+        }
         note(.powerLoss, "all")
         for host in simulation.hosts {
             simulation.hostEnded(host, withGuests: true, &random)
@@ -104,13 +169,16 @@ package final class Nemesis {
             simulation.queue.after(nanoseconds: UInt64(random.below(5_000)) * 1_000_000) { disk.readErrorsPerMille = 0 }
         }
     }
+    /// Nothing is damaged, lost or on its way. The map may know of a failure later than everybody else.
+    private var isWell: Bool {
+        simulation.hosts.allSatisfy { host in
+            !host.isStopped && host.isAtRest && host.disks.allSatisfy { $0.breakage == .none }
+                && host.state?.map.stores.allSatisfy { $0.status == .up } ?? false
+        }
+    }
+
     /// The present victim again; another one only when nothing depends on that one any more.
     private func chooseVictim(_ host: any SimulatedHost, _ random: inout Random) -> SimulatedDisk? {
-        // The map may not know yet.
-        let isBroken = simulation.hosts.contains { $0.disks.contains { $0.breakage != .none } }
-        let isWell =
-            !isBroken && simulation.hosts.allSatisfy { $0.isAtRest }
-            && host.state?.map.stores.allSatisfy { $0.status == .up } ?? false
         if let victim, !simulation.knobs.isBeyondBounds, isVictimForLife || !isWell {
             return simulation.hosts.first { $0.id == victim.host }?.disks[victim.disk]
         }
@@ -126,6 +194,13 @@ package final class Nemesis {
 
     /// Everything goes on and stays well. What was damaged stays damaged.
     func heal() {
+        if let cluster = simulation.cluster {
+            cluster.network.heal()
+            cluster.network.slownessMilliseconds = simulation.knobs.networkMilliseconds
+            cluster.network.corruptionPercent = 0
+            cluster.group.isHealed = true
+            cluster.group.mend()
+        }
         for host in simulation.hosts {
             for disk in host.disks { disk.mend() }
             if host.isStopped { host.resume() }

@@ -76,6 +76,10 @@ package struct Plan: Sendable {
     }
     private static func faults(_ knobs: Knobs) -> [StepKind] {
         var kinds: [StepKind] = [.kill, .kill, .kill, .powerLoss, .powerLoss, .stop, .slowDisk]
+        if knobs.hosts > 1 {
+            kinds += [.kill, .stop, .cut, .cut, .breakConnections, .slowNetwork, .groupPartition, .groupPartition]
+            kinds += [.stopCorosync]
+        }
         if knobs.allowsStoreFaults { kinds += [.failStore, .failStore, .rot, .readErrors, .strayWrites] }
         return kinds
     }

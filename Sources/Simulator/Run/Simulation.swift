@@ -41,6 +41,8 @@ package final class Simulation {
     let pool = BufferPool(limitBytes: 8 << 20)
     let history = VolumeHistory()
     private(set) var hosts: [any SimulatedHost] = []
+    /// Nil: a single host.
+    private(set) var cluster: Cluster?
     private(set) var guests: Guests!
     private(set) var controls: Controls!
     private(set) var nemesis: Nemesis!
@@ -52,12 +54,12 @@ package final class Simulation {
     private static let maximumEvents = 6_000_000
 
     /// `only`: indices of steps of the plan; the others are left out.
-    package init(seed: UInt64, knobs given: Knobs? = nil, only: Set<Int>? = nil) {
+    package init(seed: UInt64, kind: HostKind? = nil, knobs given: Knobs? = nil, only: Set<Int>? = nil) {
         self.seed = seed
         self.only = only
         random = Random(seed)
         var knobsRandom = Random(random.next())
-        knobs = given ?? Knobs(drawing: &knobsRandom)
+        knobs = given ?? Knobs(drawing: &knobsRandom, kind: kind)
         var planRandom = Random(random.next())
         plan = Plan(knobs, &planRandom)
         trace = Trace(queue: queue)
@@ -67,7 +69,14 @@ package final class Simulation {
         let surroundings = HostSurroundings(
             queue: queue, trace: trace, pool: pool, knobs: knobs, clusterId: ClusterId(high: 0xc1, low: 0x05),
             random: Random(random.next()))
-        hosts = [SingleHost(surroundings)]
+        if knobs.hosts == 1 {
+            hosts = [SingleHost(surroundings)]
+        } else {
+            let cluster = Cluster(surroundings)
+            self.cluster = cluster
+            hosts = cluster.hosts
+            for host in cluster.hosts { host.onEnded = { [unowned self, unowned host] in endedByItself(host) } }
+        }
         for host in hosts { host.onServing = { [unowned self, unowned host] in served(host) } }
     }
 
@@ -75,6 +84,11 @@ package final class Simulation {
 
     package func run() -> Outcome {
         trace.note("seed \(seed): \(knobs.description)")
+        if let cluster {
+            var isFounded = false
+            cluster.found { isFounded = true }
+            advance("foundation", milliseconds: 60_000) { isFounded }
+        }
         for host in hosts { host.boot() }
         advance("start", milliseconds: 60_000) { hosts.allSatisfy { $0.service != nil } }
         for _ in 0..<knobs.volumes { controls.create() }
@@ -156,7 +170,12 @@ package final class Simulation {
         guests.hostServes(host)
         controls.goOn()
     }
+    private func endedByItself(_ host: any SimulatedHost) { hostEnded(host, withGuests: false, &random) }
+    private(set) var lastEndNanoseconds: UInt64 = 0
+    /// What a process sent before it ended may still arrive at others.
+    var mayHaveStragglers: Bool { hosts.count > 1 && queue.nanoseconds < lastEndNanoseconds + 30_000_000_000 }
     func hostEnded(_ host: any SimulatedHost, withGuests: Bool, _ random: inout Random) {
+        lastEndNanoseconds = queue.nanoseconds
         guests.hostEnded(host, withGuests: withGuests, &random)
         controls.hostEnded(host)
     }
@@ -166,7 +185,8 @@ package final class Simulation {
     }
     /// A guest got an error. Within the bounds nobody does.
     func guestFailed(_ errno: Errno, _ what: String) {
-        if knobs.isBeyondBounds { return }
+        // An operation belongs to the term of its first issue: when the lease moved on, nobody knows whether it was done.
+        if knobs.isBeyondBounds || hosts.count > 1 && errno == .inputOutput { return }
         fail("availability", "\(what) ended with errno \(errno.code)")
     }
 
@@ -188,7 +208,7 @@ package final class Simulation {
         guard failure == nil else { return }
         trace.note("heal")
         nemesis.heal()
-        let limit = 10 * knobs.settings.downOutIntervalMilliseconds + 30_000
+        let limit = 10 * knobs.settings.downOutIntervalMilliseconds + 60_000
         advance("operations and recovery (\(describeWaiting()))", milliseconds: limit) {
             guests.isIdle && controls.isIdle && hosts.allSatisfy { $0.isAtRest }
         }

@@ -49,3 +49,13 @@ package final class VirtualMachine: Clock {
         queue.removeAll()
     }
 }
+
+extension SimulatedProcess {
+    package convenience init(machine: VirtualMachine, node: NodeId, incarnation: UInt64) {
+        self.init(queue: machine.queue, node: node, incarnation: incarnation)
+    }
+}
+
+extension SimulatedNetwork {
+    package convenience init(machine: VirtualMachine, seed: UInt64) { self.init(queue: machine.queue, seed: seed) }
+}

@@ -76,6 +76,10 @@ package final class Controls {
     func goOn() {
         for request in open where request.host == nil {
             if request.needsQuiet, request.volumes.contains(where: { $0.inFlight > 0 }) { continue }
+            if request.needsQuiet, simulation.mayHaveStragglers {
+                simulation.queue.after(nanoseconds: 5_000_000_000) { [self] in goOn() }
+                continue
+            }
             guard let host = simulation.anyServingHost else { return }
             request.host = host
             request.life = host.life

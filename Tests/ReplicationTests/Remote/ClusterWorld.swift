@@ -49,14 +49,14 @@ final class ClusterWorld: World {
         limits.windowBytes = 1 << 20
         super.init(seed: seed, stores: local + hosts) { world in
             let world = world as! ClusterWorld
-            world.network = SimulatedNetwork(queue: world.machine.queue, seed: seed)
+            world.network = SimulatedNetwork(machine: world.machine, seed: seed)
             // A store that has failed stays so until its node is started again, however long that is.
             world.settings.downOutIntervalMilliseconds = 1_000_000_000
             change(world)
         }
     }
 
-    override var clock: any Clock { process ?? SimulatedProcess(queue: machine.queue, node: NodeId(1), incarnation: 0) }
+    override var clock: any Clock { process ?? SimulatedProcess(machine: machine, node: NodeId(1), incarnation: 0) }
     override var copies: [Copy] {
         ((node?.stores.map(\.copy) ?? []) + hosts.filter(\.isServing).compactMap(\.copy)).sorted { $0.store < $1.store }
     }
@@ -74,7 +74,7 @@ final class ClusterWorld: World {
             shelves[i].id = newStoreId()
             reformat(i)
         }
-        process = SimulatedProcess(queue: machine.queue, node: NodeId(1), incarnation: 1)
+        process = SimulatedProcess(machine: machine, node: NodeId(1), incarnation: 1)
         let catalogDisks = (0..<3).map { (StoreId(UInt64(900 + $0)), machine.makeDisk() as any Disk) }
         catalog = LocalCatalog(disks: catalogDisks, clock: machine, node: NodeId(1), incarnation: 1)
         catalog.observe { [unowned self] changes in for host in hosts { host.changed(changes) } }
@@ -136,7 +136,7 @@ final class ClusterWorld: World {
         cores = []
         for host in hosts where host.isAlive && host.hasFailed { host.kill() }
         for host in hosts where !host.isAlive { host.start() }
-        process = SimulatedProcess(queue: machine.queue, node: NodeId(1), incarnation: 1 + life)
+        process = SimulatedProcess(machine: machine, node: NodeId(1), incarnation: 1 + life)
         var parts: [AttachedStore.Parts] = []
         var failed: [StoreId] = []
         for i in 0..<localStores {

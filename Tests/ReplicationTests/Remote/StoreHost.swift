@@ -39,7 +39,7 @@ final class StoreHost {
         lives += 1
         hasFailed = false
         let process = SimulatedProcess(
-            queue: world.machine.queue, node: node, incarnation: UInt64(node.rawValue) << 32 | lives)
+            machine: world.machine, node: node, incarnation: UInt64(node.rawValue) << 32 | lives)
         self.process = process
         let core = ObjectStore(
             disk: disk, clock: process, pool: world.pool, configuration: world.storeConfiguration
