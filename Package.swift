@@ -41,6 +41,7 @@ let package = Package(
         .executable(name: "dog", targets: ["dog"]),
         .executable(name: "sheep-holder", targets: ["sheep-holder"]),
         .executable(name: "sheep-bench", targets: ["sheep-bench"]),
+        .executable(name: "sheep-sim", targets: ["sheep-sim"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -73,6 +74,8 @@ let package = Package(
         // Row 6
         library("Filesystem", ["Model", "Catalog", "Replication", "Runtime", "Fuse", logging, collections]),
         library("Admin", ["Model", "Catalog", "Replication", "Runtime", logging, collections]),
+        library(
+            "Simulator", ["Model", "Placement", "ObjectStore", "Wire", "Catalog", "Replication", collections]),
         // Row 7
         .executableTarget(
             name: "sheep",
@@ -85,21 +88,25 @@ let package = Package(
             name: "dog", dependencies: ["Model", "Admin", "Runtime", argumentParser], swiftSettings: settings),
         .executableTarget(
             name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
+        .executableTarget(
+            name: "sheep-sim", dependencies: ["Simulator", argumentParser], swiftSettings: settings),
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
         .executableTarget(
             name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
             swiftSettings: settings),
 
-        // What several test targets use: random numbers, virtual time, disks in memory.
+        // What several test targets use: the simulator's virtual time and disks, settings from the environment.
         .target(
-            name: "TestSupport", dependencies: ["Model", "Catalog", "Replication", collections], path: "Tests/Support",
-            swiftSettings: settings),
+            name: "TestSupport", dependencies: ["Model", "Catalog", "Replication", "Simulator", collections],
+            path: "Tests/Support", swiftSettings: settings),
         tests("Model"),
         tests("Placement", ["Model"]),
         tests("ObjectStore", ["Model", "TestSupport"]),
         tests("Wire", ["Model", "TestSupport"]),
-        tests("Catalog", ["Model", "Placement", "TestSupport", collections]),
-        tests("Replication", ["Model", "ObjectStore", "Wire", "Catalog", "Placement", "TestSupport", collections]),
+        tests("Catalog", ["Model", "Placement", "Simulator", "TestSupport", collections]),
+        tests(
+            "Replication",
+            ["Model", "ObjectStore", "Wire", "Catalog", "Placement", "Simulator", "TestSupport", collections]),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),

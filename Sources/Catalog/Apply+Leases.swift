@@ -24,6 +24,12 @@ extension CatalogState {
         return .term(term)
     }
 
+    /// In a cluster a removed volume has a holder, too: its clones are on several nodes.
+    mutating func grantHidden(_ id: VolumeId, _ node: NodeId, _ incarnation: UInt64, _ term: Term) {
+        guard let volume = volumes[id], volume.isHidden else { return }
+        volumes[id]?.lease = Lease(node: node, incarnation: incarnation, term: term)
+    }
+
     mutating func raiseTerm(
         _ id: VolumeId, _ term: Term, _ changes: inout [CatalogChange]
     ) throws(SheepError) -> CommandAnswer {
@@ -38,6 +44,12 @@ extension CatalogState {
     mutating func releaseLease(
         _ id: VolumeId, _ term: Term, _ changes: inout [CatalogChange]
     ) throws(SheepError) -> CommandAnswer {
+        if let hidden = volumes[id], hidden.isHidden, hidden.term == term {
+            if hidden.lease == nil { return .done }
+            volumes[id]?.lease = nil
+            changes.append(.volumeChanged(id))
+            return .done
+        }
         let volume = try requireVolume(id, term: term)
         if volume.lease == nil { return .done }
         volumes[id]?.lease = nil

@@ -17,6 +17,7 @@ extension Gateway {
     /// acknowledged last: writes on their way end with EIO, and everything else waits until the copies that are left have
     /// been looked at again.
     func adoptWhatIsDue() {
+        adoptElsewhere()
         for record in catalog.state.map.stores where record.status == .up {
             guard let adoption = record.adoption, !runningAdoptions.contains(where: { $0.store == record.id }),
                 let copy = localCopies().first(where: { $0.store == record.id })
@@ -31,6 +32,22 @@ extension Gateway {
                     // Another loss was accepted meanwhile.
                     if case .done = answer { adoptWhatIsDue() }
                 }
+            }
+        }
+    }
+
+    /// Stores of other nodes adopt for themselves; the catalog says when they have.
+    private func adoptElsewhere() {
+        guard leases != nil else { return }
+        let local = localCopies()
+        for record in catalog.state.map.stores where !local.contains(where: { $0.store == record.id }) {
+            let isRunning = runningAdoptions.contains { $0.store == record.id }
+            if let adoption = record.adoption, record.status == .up {
+                if isRunning { continue }
+                runningAdoptions.append(RunningAdoption(store: record.id, ranges: adoption.ranges))
+                forgetAll(record.id, adoption.ranges)
+            } else if isRunning {
+                adoptionEnded(record.id)
             }
         }
     }

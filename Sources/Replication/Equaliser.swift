@@ -90,6 +90,7 @@ final class Equaliser {
     }
 
     private func next(_ targets: ArraySlice<any CopyChannel>, _ done: @escaping () -> Void) {
+        guard !volume.isRemoved else { return finish(false) }
         guard let target = targets.first else { return done() }
         let views = gateway.catalog.state.reachableViews(of: volume.id).sorted { $0.top < $1.top }
         compareNext(target, views[...]) { [self] in next(targets.dropFirst(), done) }
@@ -164,6 +165,7 @@ final class Equaliser {
         _ path: GenerationPath, _ runs: ArraySlice<Range<Int>>, _ view: ComposedView, _ raised: Set<Int>,
         _ extra: BlockBitmap, _ target: any CopyChannel, _ done: @escaping () -> Void, _ goOn: @escaping () -> Void
     ) {
+        guard !volume.isRemoved else { return finish(false) }
         guard let run = runs.first else { return goOn() }
         // Chunks that were raised one by one, for they have another version than the view says.
         let part = run.contains(where: raised.contains) ? run.lowerBound..<run.lowerBound + 1 : run
@@ -184,6 +186,7 @@ final class Equaliser {
 
     /// All have what the source has: now they may say so.
     private func stampNext(_ targets: ArraySlice<any CopyChannel>) {
+        guard !volume.isRemoved else { return finish(false) }
         guard let target = targets.first else {
             object.version = final
             volume.restamped.remove(object.id.index)

@@ -46,6 +46,10 @@ package final class Gateway {
     var adoptionWaiters: [() -> Void] = []
     private var usualMinimum = 1
     private var isMinimumSet = false
+    /// In a cluster: what this gateway may use. Nil: everything.
+    package weak var leases: (any GatewayLeases)?
+    /// Earlier uses of volumes that have not come to rest.
+    var abandoned: [VolumeState] = []
     /// The copies of this node's stores, ascending by store.
     var localCopies: () -> [Copy] = { [] }
     /// Bytes that recovery has moved, since the start.
@@ -135,7 +139,10 @@ package final class Gateway {
             guard let record = map.store(id), record.status == .up else { continue }
             let isMember = record.inSync[object.range, copies: volume.sureCopies]
             guard let channel = channel(id), volume.fenced.contains(id) else {
-                if isMember { object.lacksMember = true }
+                // In a cluster, what comes up in S later is decided by others: nothing is acknowledged without a store that
+                // is up, unless it is known to lack something.
+                let known = exceptions?[id]
+                if isMember || leases != nil && (known == .complete || known == nil && !exists) { object.lacksMember = true }
                 continue
             }
             // A store outside S is believed only after recovery has looked at this object in this term.
@@ -308,7 +315,7 @@ extension Gateway {
             guard !volume.objects.contains(where: { !$0.value.isQuiet }) else { continue }
             volumes[id] = nil
             volumeOrder.removeAll { $0 == id }
-            catalog.propose(.releaseLease(id, term: volume.term), request: nil) { _ in }
+            release(volume) { _ in }
         }
     }
 }

@@ -55,6 +55,22 @@ extension Gateway {
         let undecided = undecidedIndices(volume, range)
         if !undecided.isEmpty { own = (own + undecided).sorted() }
         guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(own) }
+        if let leases, isForeign(parent.volume) {
+            let below = VolumeView.snapshot(parent.volume, parent.generation)
+            let end = min(range.upperBound, UInt32((max(1, parent.visibleBytes) - 1) / UInt64(objectSize)))
+            var all = Set(own)
+            func next(_ index: UInt32) {
+                guard index <= end else { return body(all.sorted()) }
+                leases.nextObjectBelow(below, index) { result in
+                    // Where that is not known every one may be there.
+                    guard case .success(let found) = result else { return body(all.union(index...end).sorted()) }
+                    guard let found, found <= end else { return body(all.sorted()) }
+                    all.insert(found)
+                    if found == .max { body(all.sorted()) } else { next(found + 1) }
+                }
+            }
+            return next(range.lowerBound)
+        }
         whenReady(parent.volume) { [self] below, _ in
             guard let below else { return body(own) }
             existing(below, .snapshot(parent.volume, parent.generation), range) { inherited in

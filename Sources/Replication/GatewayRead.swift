@@ -172,6 +172,9 @@ extension Gateway {
                 refreshSlots(volume, object)
                 readCopies(
                     volume, object, path, blocks, into: buffer, at: bufferOffset, tried: tried, completion)
+            case .failure(.staleTerm) where leases != nil:
+                outdated(volume)
+                completion(.failure(.stale))
             case .failure(let failure):
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
                 readCopies(
@@ -268,6 +271,15 @@ extension Gateway {
         }
         let visible = Int(min(UInt64(blocks.byteCount), parent.visibleBytes - start))
         let view = VolumeView.snapshot(parent.volume, parent.generation)
+        if let leases, isForeign(parent.volume) {
+            return leases.readBelow(view, offset: start, count: visible, into: buffer, bufferOffset: bufferOffset) {
+                errno in
+                if errno == nil, visible < blocks.byteCount {
+                    buffer.fillZero(bufferOffset + visible..<bufferOffset + blocks.byteCount)
+                }
+                completion(errno)
+            }
+        }
         whenReady(parent.volume) { [self] below, errno in
             guard let below, let parentPath = self.path(of: view) else { return completion(errno ?? .inputOutput) }
             let finish: (Errno?) -> Void = { errno in

@@ -280,6 +280,9 @@ extension Gateway {
             reportFailure(store, reason)
         case .failure(.staleEpoch), .failure(.silent):
             operation.failed.append(store)  // sent again when the new map is here
+        case .failure(.staleTerm) where leases != nil:
+            outdated(volume)
+            return finish(volume, operation, .stale)
         case .failure(.staleTerm):
             return finish(volume, operation, .inputOutput)
         }

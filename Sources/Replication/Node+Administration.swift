@@ -17,7 +17,7 @@ extension Node: NodeAdministration {
             case .success(let store):
                 let description = StoreDescription(
                     id: store.id, node: id, path: path, weight: weight ?? store.disk.space.capacityBytes,
-                    zone: zone ?? store.id.rawValue, session: store.session, wallClock: clock.wallClock)
+                    zone: zone ?? (isClustered ? UInt64(id.rawValue) : store.id.rawValue), session: store.session, wallClock: clock.wallClock)
                 join(store, .addStore(description), completion)
             }
         }
@@ -205,7 +205,7 @@ extension Node: NodeAdministration {
         let released = Join(leases.count + 1) { _ in completion() }
         released.arrive(nil)
         for volume in leases {
-            catalog.propose(.releaseLease(volume.id, term: volume.term), request: nil) { _ in released.arrive(nil) }
+            gateway.release(volume) { _ in released.arrive(nil) }
         }
     }
 }

@@ -86,6 +86,11 @@ package final class Node {
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
     private var isStarted = false
+    /// One of several nodes: which stores are up is judged by all of them (ClusterNode), not here.
+    package let isClustered: Bool
+    /// Stores come and go: whoever serves them to other nodes.
+    var onAttach: (AttachedStore) -> Void = { _ in }
+    var onDetach: (StoreId) -> Void = { _ in }
     /// No new work is begun.
     var isStopping = false
     /// The stores are being closed: what they report now has no meaning any more.
@@ -96,9 +101,11 @@ package final class Node {
 
     package init(
         id: NodeId, incarnation: UInt64, catalog: any CatalogProposer, storage: any CatalogStorage, clock: any Clock,
-        pool: BufferPool, provider: any StoreProvider, storeConfiguration: StoreConfiguration, options: GatewayOptions
+        pool: BufferPool, provider: any StoreProvider, storeConfiguration: StoreConfiguration, options: GatewayOptions,
+        isClustered: Bool = false
     ) {
         self.id = id
+        self.isClustered = isClustered
         self.catalog = catalog
         self.storage = storage
         self.clock = clock
@@ -137,7 +144,8 @@ package final class Node {
                 id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session,
                 isDistrusted: parts.isDistrusted))
         stores.sort { $0.id < $1.id }
-        gateway.attach(copy)
+        gateway.attach(isClustered ? GuardedCopy(copy, clock: clock) : copy)
+        if let store = stores.first(where: { $0.id == parts.id }) { onAttach(store) }
     }
 
     /// A store of this node that could not be opened: it is not up, for this reason.
@@ -155,7 +163,7 @@ package final class Node {
         // Who is here first, as only then can those that are missing leave S; last those that do not know what they should
         // have: they are down until then, and leave S where another member is there.
         var (here, missing, distrusted): ([CatalogCommand], [CatalogCommand], [CatalogCommand]) = ([], [], [])
-        for record in records where record.node == id {
+        for record in records where record.node == id && !isClustered {
             if let store = stores.first(where: { $0.id == record.id }) {
                 guard record.status != .out, record.status != .up || record.session != store.session else { continue }
                 let up = CatalogCommand.storeUp(record.id, session: store.session, wallClock: clock.wallClock)
@@ -202,6 +210,7 @@ package final class Node {
         // One that was removed may be unplugged.
         guard catalog.state.map.store(store) != nil else { return drop(store) }
         log("store \(store) failed and leaves the cluster map: \(reason)")
+        if isClustered { return drop(store) }
         catalog.propose(.storeDown(store, reason: reason, wallClock: clock.wallClock), request: nil) { [self] answer in
             guard case .refused(let error) = answer else { return }
             log("store \(store) could not be excluded: \(error)")
@@ -225,6 +234,7 @@ package final class Node {
     func detach(_ store: StoreId) {
         gateway.detach(store)
         stores.removeAll { $0.id == store }
+        onDetach(store)
     }
 
     // MARK: stores that leave
@@ -320,6 +330,8 @@ package final class Node {
                 pruner.prune(id)
             case .volumeRemoved(let id):
                 gateway.volumeChanged(id)
+                // Kept for its clones: what only its current view reached goes.
+                if catalog.state.volumes[id] != nil { pruner.prune(id) }
                 mustRemoveObjects = true
             case .directoryCreated, .directoryChanged, .directoryRemoved, .name: break
             }
@@ -341,7 +353,7 @@ package final class Node {
     private var isWatchingDownStores = false
     /// Gives up stores that have been down for the down-out-interval; looks again for as long as one is down.
     private func watchDownStores() {
-        guard !isWatchingDownStores, isStarted, !isStopping,
+        guard !isWatchingDownStores, isStarted, !isClustered, !isStopping,
             catalog.state.map.stores.contains(where: { $0.status == .down })
         else { return }
         isWatchingDownStores = true

@@ -92,6 +92,7 @@ final class ObjectSync {
     }
 
     private func nextClosed() {
+        guard !volume.isRemoved else { return finish(.failed) }
         guard let path = remainingClosed().first else { return pauseAndCompareCurrent() }
         compare(path) { [self] chunks, sourceView in
             done.append(path.top)
@@ -134,6 +135,7 @@ final class ObjectSync {
     }
 
     private func complete() {
+        guard !volume.isRemoved else { return finish(.failed) }
         guard gateway.status(volume, object.id, target.store) == .syncing else { return finish(.failed) }
         target.completeSync(object.id, authority) { [self] failure in
             if let failure { return failed(target, failure) }
@@ -183,6 +185,7 @@ final class ObjectSync {
         _ path: GenerationPath, _ runs: [Range<Int>], _ view: ComposedView, isCurrent: Bool,
         _ completion: @escaping () -> Void
     ) {
+        guard !volume.isRemoved else { return finish(.failed) }
         guard let run = runs.first else { return completion() }
         let rest = Array(runs.dropFirst())
         let blocks = BlockRange(first: run.lowerBound * blocksPerChunk, count: run.count * blocksPerChunk)

@@ -8,12 +8,14 @@ import OrderedCollections
 import Placement
 
 package final class Recovery {
-    private let gateway: Gateway
-    private let catalog: any CatalogProposer
-    private let clock: any Clock
+    let gateway: Gateway
+    let catalog: any CatalogProposer
+    let clock: any Clock
+    /// In a cluster: who else has stores and volumes. Nil: nobody.
+    weak var peers: (any RecoveryPeers)?
     /// The local stores' copies, ascending by store.
     var copies: () -> [Copy] = { [] }
-    package private(set) var status = RecoveryStatus()
+    package internal(set) var status = RecoveryStatus()
     private struct BehindCopy: Hashable {
         let object: ObjectId
         let store: StoreId
@@ -23,7 +25,7 @@ package final class Recovery {
     /// Those of them that could not be helped in this round, and the stores whose pass could not end in it: they must
     /// not keep the others waiting.
     private var postponed: OrderedSet<BehindCopy> = []
-    private var skipped: [StoreId] = []
+    var skipped: [StoreId] = []
     /// Volumes that could not be given more copies in this round.
     private var notRaised: [VolumeId] = []
     private var isRetryArmed = false
@@ -85,7 +87,7 @@ package final class Recovery {
     }
 
     /// Goes on through the clock: steps that have nothing to wait for must not nest.
-    private func stepSoon() { clock.after(milliseconds: 0) { [weak self] in self?.step() } }
+    func stepSoon() { clock.after(milliseconds: 0) { [weak self] in self?.step() } }
 
     private func step() {
         if !behind.isEmpty { return catchUpNext() }
@@ -102,6 +104,8 @@ package final class Recovery {
     private func finishMove() {
         let map = catalog.state.map
         if map.to != nil {
+            // One node says so; the others hear of it.
+            if let peers, !peers.leads { return restAndRetry("the end of the move") }
             guard map.moveIsComplete else { return restAndRetry("a store of the new ring that is not up") }
             catalog.propose(.dropOldRing(epoch: map.epoch), request: nil) { [self] answer in
                 if case .refused(let error) = answer { return restAndRetry(error.why) }
@@ -123,6 +127,8 @@ package final class Recovery {
 
     private func catchUpNext() {
         let copy = behind.removeFirst()
+        // Whoever takes the volume finds it for himself.
+        if let peers, !peers.isHeldHere(copy.object.volume) { return stepSoon() }
         synchroniseOne(copy.object, copy.store) { [self] isDone in
             // Full or failing: not now; not lost either, the pass over the store or the next start finds it.
             if !isDone, catalog.state.map.store(copy.store)?.status == .up { postponed.append(copy) }
@@ -171,6 +177,7 @@ package final class Recovery {
         let map = catalog.state.map
         for record in map.stores
         where record.status == .up && gateway.channel(record.id) != nil && !skipped.contains(record.id) {
+            if peers != nil, !copies().contains(where: { $0.store == record.id }) { continue }
             let missing = map.missingRanges(of: record.id)
             if !missing.isEmpty { return (record.id, missing) }
         }
@@ -183,6 +190,7 @@ package final class Recovery {
         status.phase = .verifying
         bytesAtStart = gateway.bytesPulled
         rateMark = (gateway.bytesPulled, clock.now)
+        if let peers { return pass(store, ranges, peers) }
         let epoch = catalog.state.map.epoch
         let volumes = Array(catalog.state.volumes.keys)
         collect(volumes[...], store, ranges, []) { [self] work in
@@ -217,7 +225,7 @@ package final class Recovery {
     }
 
     /// Brings these copies up to date, a few at once; false when one could not be helped.
-    private func run(_ work: [(ObjectId, StoreId)], _ completion: @escaping (Bool) -> Void) {
+    func run(_ work: [(ObjectId, StoreId)], _ completion: @escaping (Bool) -> Void) {
         guard !work.isEmpty else { return completion(true) }
         var next = 0
         var active = 0
@@ -283,6 +291,7 @@ package final class Recovery {
     private func nextRaise() -> VolumeId? {
         catalog.state.volumes.values.first {
             $0.wantedCopies != nil && !$0.isHidden && !notRaised.contains($0.id)
+                && (peers?.mayRaise($0.id) ?? true)
         }?.id
     }
 
@@ -316,7 +325,9 @@ package final class Recovery {
                 var failed = false
                 let join = Join(max(1, channels.count)) { [self] _ in
                     guard !failed else { return give() }
-                    catalog.propose(.copiesReached(id, copies: wanted, epoch: map.epoch), request: nil) { answer in
+                    gateway.propose(
+                        .copiesReached(id, copies: wanted, epoch: map.epoch), under: volume, request: nil
+                    ) { answer in
                         if case .refused = answer { give() } else { self.stepSoon() }
                     }
                 }
@@ -347,6 +358,8 @@ package final class Recovery {
         let state = catalog.state
         for copy in copies() where state.map.store(copy.store)?.status == .up {
             for id in copy.objects.volumes() where state.volumes[id] == nil {
+                // A volume that this node has not heard of yet.
+                if peers != nil, id.rawValue >= state.nextVolumeId { continue }
                 let isDeleted = state.deletedVolumes[id] != nil
                 for entry in copy.objects.objects(of: id) { work.append((copy, entry.object, isOrphan: !isDeleted)) }
             }
@@ -359,8 +372,9 @@ package final class Recovery {
         var work: [(Copy, ObjectId, isOrphan: Bool)] = []
         let state = catalog.state
         for copy in copies() where state.map.store(copy.store)?.status == .up {
-            for id in copy.objects.volumes() where state.volumes[id] != nil {
-                guard let volume = gateway.volume(id) else { continue }
+            for id in copy.objects.volumes() {
+                guard let record = state.volumes[id] else { continue }
+                let volume = gateway.volumes[id] ?? VolumeState(record: record)
                 // Asked once for each range: a volume may have a million objects.
                 var isTarget: [RangeIndex: Bool] = [:]
                 copy.objects.forEach(in: id) { entry in
@@ -371,6 +385,7 @@ package final class Recovery {
                 }
             }
         }
+        if let peers { return removeSurplus(work.map { ($0.0, $0.1) }, peers, completion) }
         removeNext(work[...], completion)
     }
 

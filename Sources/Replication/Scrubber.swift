@@ -50,8 +50,20 @@ package final class Scrubber {
         return true
     }
 
+    /// In a cluster: has the volume's holder check it.
+    var checkElsewhere: ((VolumeId, Bool, Bool, @escaping (CheckReport) -> Void) -> Void)?
+
     /// Checks all copies of a volume's objects, one object after the other.
     package func check(
+        _ id: VolumeId, deep: Bool, repair: Bool, progress: @escaping (Int, Int) -> Void,
+        _ completion: @escaping (CheckReport) -> Void
+    ) {
+        if let checkElsewhere { return checkElsewhere(id, deep, repair, completion) }
+        checkHere(id, deep: deep, repair: repair, progress: progress, completion)
+    }
+
+    /// By this node's gateway.
+    func checkHere(
         _ id: VolumeId, deep: Bool, repair: Bool, progress: @escaping (Int, Int) -> Void,
         _ completion: @escaping (CheckReport) -> Void
     ) {

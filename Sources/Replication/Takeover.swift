@@ -11,6 +11,7 @@ extension Gateway {
         guard let volume = volume(id) else { return action(nil, .stale) }
         volume.lastUse = clock.now
         if volume.phase == .ready { return action(volume, nil) }
+        if let leases, !leases.mayUse(id) { return action(nil, .busy) }
         volume.waitingForReady.append { errno in
             if let errno { action(nil, errno) } else { action(volume, nil) }
         }
@@ -19,12 +20,21 @@ extension Gateway {
 
     private func acquire(_ volume: VolumeState) {
         volume.phase = .acquiring
+        guard abandoned.isEmpty else {
+            whenAbandonedIsQuiet(volume.id) { [self] in acquireNow(volume) }
+            return
+        }
+        acquireNow(volume)
+    }
+    private func acquireNow(_ volume: VolumeState) {
+        guard !volume.isRemoved else { return }
         catalog.propose(.acquireLease(volume.id, node: node, incarnation: incarnation), request: nil) {
             [self] answer in
             guard case .term(let term) = answer else {
                 if case .refused(let error) = answer { becameReady(volume, error.errno) }
                 return
             }
+            guard !volume.isRemoved else { return }
             volume.term = term
             volume.fenced = []
             volume.heard = []
@@ -54,7 +64,10 @@ extension Gateway {
     }
 
     private func becameReady(_ volume: VolumeState, _ errno: Errno?) {
+        guard !volume.isRemoved else { return }
         volume.phase = errno == nil ? .ready : .idle
+        // What a former gateway wrote, on whichever node, is flushed with what follows.
+        if errno == nil, leases != nil { for store in volume.fenced { volume.applied(store) } }
         // Stores that came up while the others were fenced.
         if errno == nil { fenceMissing(volume) }
         volume.lastUse = clock.now
@@ -112,6 +125,7 @@ extension Gateway {
     /// written now. When the volume is taken anew, with the store, its term is raised first.
     private func refuseNewer(_ volume: VolumeState, _ store: StoreId) {
         guard volumes[volume.id] === volume else { return }
+        if leases != nil { return outdated(volume) }
         reportFailure(
             store, "it has newer terms of a volume in use than the catalog: start sheep again with all stores")
     }

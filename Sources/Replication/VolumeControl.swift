@@ -75,7 +75,7 @@ extension Gateway {
         _ volume: VolumeState, _ size: UInt64, _ request: RequestId?, _ completion: @escaping (CommandAnswer) -> Void
     ) {
         let propose = { [self] (reopen: @escaping () -> Void) in
-            catalog.propose(.resize(volume.id, size: size), request: request) { [self] answer in
+            self.propose(.resize(volume.id, size: size), under: volume, request: request) { [self] answer in
                 reopen()
                 if case .done = answer { finishTrim(volume) { completion(answer) } } else { completion(answer) }
             }
@@ -127,7 +127,7 @@ extension Gateway {
             let last = indices.last.map { UInt64($0 + 1) * UInt64(objectSize) } ?? from
             let end = max(last, volume.parent?.visibleBytes ?? 0)
             let trimmed = { [self] in
-                catalog.propose(.trimmed(volume.id), request: nil) { _ in completion() }
+                propose(.trimmed(volume.id), under: volume, request: nil) { _ in completion() }
             }
             guard end > from else { return trimmed() }
             // Inside the gate, so that no snapshot closes the generation in between; and durable before the catalog
@@ -185,7 +185,7 @@ extension Gateway {
     }
 
     /// Makes copies that a takeover found different equal, before a snapshot makes their state last.
-    private func prepareAll(_ volume: VolumeState, _ completion: @escaping () -> Void) {
+    func prepareAll(_ volume: VolumeState, _ completion: @escaping () -> Void) {
         let unprepared = volume.indices().filter { volume.summaries[$0]?.isUniform == false }
         let join = Join(unprepared.count + 1) { _ in completion() }
         join.arrive(nil)

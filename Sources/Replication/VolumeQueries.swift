@@ -24,7 +24,14 @@ extension Gateway {
                 guard let parent = parent(of: volume, path), UInt64(index) * UInt64(objectSize) < parent.visibleBytes
                 else { return completion(.success(data)) }
                 let parentView = VolumeView.snapshot(parent.volume, parent.generation)
-                dataBlocks(parentView, index) { result in
+                let look = { [self] (body: @escaping (Result<BlockBitmap, Errno>) -> Void) in
+                    if let leases, isForeign(parent.volume) {
+                        leases.dataBlocksBelow(parentView, index, body)
+                    } else {
+                        dataBlocks(parentView, index, body)
+                    }
+                }
+                look { result in
                     guard case .success(var inherited) = result else { return completion(result) }
                     let visible = parent.visibleBytes - UInt64(index) * UInt64(objectSize)
                     if visible < UInt64(objectSize) {
@@ -69,7 +76,7 @@ extension Gateway {
     }
 
     /// The next object at or after `index` that the view may have data in; nil when none follows.
-    private func nextObject(_ view: VolumeView, _ index: UInt32, _ body: @escaping (Result<UInt32?, Errno>) -> Void) {
+    func nextObject(_ view: VolumeView, _ index: UInt32, _ body: @escaping (Result<UInt32?, Errno>) -> Void) {
         whenReady(view.volume) { [self] volume, errno in
             guard let volume else { return body(.failure(errno ?? .stale)) }
             let indices = volume.indices()
@@ -85,7 +92,15 @@ extension Gateway {
             let end = min(own ?? last, last)
             if index <= end, let undecided = undecidedIndices(volume, index...end).first { own = undecided }
             guard let path = path(of: view), let parent = parent(of: volume, path) else { return body(.success(own)) }
-            nextObject(.snapshot(parent.volume, parent.generation), index) { result in
+            let below = VolumeView.snapshot(parent.volume, parent.generation)
+            let look = { [self] (body: @escaping (Result<UInt32?, Errno>) -> Void) in
+                if let leases, isForeign(parent.volume) {
+                    leases.nextObjectBelow(below, index, body)
+                } else {
+                    nextObject(below, index, body)
+                }
+            }
+            look { result in
                 guard case .success(let inherited) = result else { return body(result) }
                 let visible = inherited.flatMap { UInt64($0) * UInt64(objectSize) < parent.visibleBytes ? $0 : nil }
                 body(.success([own, visible].compactMap { $0 }.min()))

@@ -37,6 +37,8 @@ package enum FrameKind: UInt8, Sendable, CaseIterable {
     case welcome = 4
     case refusal = 5
     case heartbeat = 6
+    /// Between two nodes, about something else than one store.
+    case message = 7
     // Requests to a copy.
     case open = 16
     case write = 17

@@ -299,5 +299,3 @@ final class BatchHook {
     init(_ objects: ObjectStore) { self.objects = objects }
     func run() { objects?.endOfBatch() }
 }
-
-extension LocalCatalog: CatalogStorage {}

@@ -4,6 +4,7 @@ import Model
 import TestSupport
 
 @testable import Catalog
+@testable import Simulator
 
 final class AgreementNode: GroupNode {
     var key: UInt64

@@ -8,6 +8,7 @@ import OrderedCollections
 import TestSupport
 
 @testable import Catalog
+@testable import Simulator
 
 /// The clock of a host, which runs at its own rate and goes on while the process is stopped.
 final class HostClock: Clock {
@@ -32,11 +33,11 @@ final class HostClock: Clock {
 
 /// A disk whose operations take virtual time, and whose answers wait for a stopped process.
 final class TimedDisk: Disk {
-    let disk: TestSupport.MemoryDisk
+    let disk: Simulator.MemoryDisk
     unowned let world: ClusterWorld
     unowned let node: ClusterNode
     let incarnation: UInt64
-    init(_ disk: TestSupport.MemoryDisk, _ world: ClusterWorld, _ node: ClusterNode) {
+    init(_ disk: Simulator.MemoryDisk, _ world: ClusterWorld, _ node: ClusterNode) {
         self.disk = disk
         self.world = world
         self.node = node
@@ -64,7 +65,7 @@ final class TimedDisk: Disk {
 final class ClusterNode: GroupNode, ClusterTransport {
     unowned var world: ClusterWorld!
     var key: UInt64
-    var disks: [(id: StoreId, disk: TestSupport.MemoryDisk)] = []
+    var disks: [(id: StoreId, disk: Simulator.MemoryDisk)] = []
     let clockRate: Double
     let clockOffset: UInt64
     var clock: HostClock!
@@ -222,7 +223,7 @@ final class ClusterWorld: GroupWorld<ClusterNode> {
                 clockOffset: UInt64(random.below(1_000_000_000)))
             node.world = self
             for disk in 1...(1 + random.below(3)) {
-                let memory = TestSupport.MemoryDisk(seed: random.next())
+                let memory = Simulator.MemoryDisk(seed: random.next())
                 memory.tearsSyncedAppends = true
                 node.disks.append((StoreId(UInt64(id * 10 + disk)), memory))
             }

@@ -279,5 +279,3 @@ class World: StoreProvider {
         kill()
     }
 }
-
-extension LocalCatalog: CatalogStorage {}

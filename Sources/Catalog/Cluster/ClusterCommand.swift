@@ -13,6 +13,10 @@ package enum ClusterCommand: Hashable, Sendable {
 
     /// A decision on what the map was; void in any other epoch.
     case inEpoch(Epoch, CatalogCommand)
+    /// Of the volume's holder; void when a newer term was given.
+    case underTerm(VolumeId, Term, CatalogCommand, RequestId?)
+    /// A decision on what all holders said; void when a lease was given since, or a volume made (see `termsDigest`).
+    case underTerms(UInt64, CatalogCommand)
 
     /// As an entry's content; a message of the group has room for it.
     package static let maximumBytes = 60_000
@@ -35,6 +39,16 @@ package enum ClusterCommand: Hashable, Sendable {
             w.write(UInt8(4))
             w.write(epoch)
             command.encode(&w)
+        case .underTerm(let volume, let term, let command, let request):
+            w.write(UInt8(5))
+            w.write(volume)
+            w.write(term)
+            w.write(optional: request) { $0.write($1) }
+            command.encode(&w)
+        case .underTerms(let digest, let command):
+            w.write(UInt8(6))
+            w.write(digest)
+            command.encode(&w)
         }
         return w.bytes
     }
@@ -48,6 +62,12 @@ package enum ClusterCommand: Hashable, Sendable {
         case 3:
             self = .endSession(try r.nodeSession(), voters: try r.optional { r throws(DecodeError) in try r.counter() })
         case 4: self = .inEpoch(try r.epoch(), try CatalogCommand(&r))
+        case 5:
+            let volume = try r.volumeId()
+            let term = try r.term()
+            let request = try r.optional { r throws(DecodeError) in try r.requestId() }
+            self = .underTerm(volume, term, try CatalogCommand(&r), request)
+        case 6: self = .underTerms(try r.read(), try CatalogCommand(&r))
         default: throw .badValue("command of the cluster")
         }
         guard r.remaining == 0 else { throw .badValue("bytes behind the command") }

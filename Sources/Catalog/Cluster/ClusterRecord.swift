@@ -13,6 +13,8 @@ package struct ClusterRecord: Hashable, Sendable {
     package private(set) var votersIndex: UInt64 = 0
     /// Ascending by node.
     package private(set) var sessions: [SessionRecord] = []
+    /// Who was given a volume's lease last.
+    private var holders: OrderedDictionary<VolumeId, HolderRecord> = [:]
     private var answers: OrderedDictionary<NodeId, Answers> = [:]
 
     private struct Answers: Hashable, Sendable {
@@ -38,6 +40,9 @@ package struct ClusterRecord: Hashable, Sendable {
         guard let record = self.session(of: session.node), record.session == session, record.isOpen else { return nil }
         return record
     }
+    package func holder(of volume: VolumeId) -> HolderRecord? { holders[volume] }
+    /// Volumes whose lease ended with the session of its holder and that nobody has taken since, in a fixed order.
+    package var expiredVolumes: [VolumeId] { holders.values.filter(\.isExpired).map(\.volume) }
     /// The answer to a proposal of a process, if it is among the last ones.
     package func answer(to origin: Member, _ sequence: UInt64) -> CommandAnswer? {
         guard let answers = answers[origin.node], answers.incarnation == origin.incarnation else { return nil }
@@ -64,6 +69,7 @@ package struct ClusterRecord: Hashable, Sendable {
             }
         case .command(let bytes):
             (answer, changes) = perform(try ClusterCommand(decoding: bytes), &state)
+            for case .volumeRemoved(let id) in changes where state.volumes[id] == nil { holders[id] = nil }
         }
         remember(entry, answer)
         return (answer, changes)
@@ -78,7 +84,17 @@ package struct ClusterRecord: Hashable, Sendable {
             _ = state.apply(.none, request: nil)
             if let request, let earlier = state.answered[request] { return (earlier.answer, []) }
             return (.refused(.noSession(node)), [])
+        case .catalog(.acquireLease(let id, let node, let incarnation), let request):
+            let result = state.apply(.acquireLease(id, node: node, incarnation: incarnation), request: request)
+            if case .term(let term) = result.0 { granted(id, node, incarnation, term, &state) }
+            return result
         case .catalog(let command, let request): return state.apply(command, request: request)
+        case .underTerm(let id, let term, let command, let request):
+            guard state.volumes[id]?.term == term else { return refuseMoved(request, &state) }
+            return state.apply(command, request: request)
+        case .underTerms(let digest, let command):
+            guard state.termsDigest == digest else { return refuseMoved(nil, &state) }
+            return state.apply(command, request: nil)
         case .inEpoch(let epoch, let command):
             guard epoch == state.map.epoch else {
                 let answer = state.apply(.none, request: nil).0
@@ -93,6 +109,7 @@ package struct ClusterRecord: Hashable, Sendable {
                 return (.refused(.noSession(session.node)), [])
             }
             set(SessionRecord(session: session, isOpen: true, leaseMilliseconds: state.settings.leaseMilliseconds))
+            expire(session.node, state)
             return (.done, state.releaseLeases(of: session.node))
         case .endSession(let session, let voters):
             _ = state.apply(.none, request: nil)
@@ -100,8 +117,27 @@ package struct ClusterRecord: Hashable, Sendable {
             if let voters, voters != votersIndex { return (.refused(.overtaken), []) }
             record.isOpen = false
             set(record)
+            expire(session.node, state)
             return (.done, state.releaseLeases(of: session.node))
         }
+    }
+    private mutating func refuseMoved(
+        _ request: RequestId?, _ state: inout CatalogState
+    ) -> (CommandAnswer, [CatalogChange]) {
+        _ = state.apply(.none, request: nil)
+        if let request, let earlier = state.answered[request] { return (earlier.answer, []) }
+        return (.refused(.leaseMoved), [])
+    }
+    private mutating func granted(
+        _ id: VolumeId, _ node: NodeId, _ incarnation: UInt64, _ term: Term, _ state: inout CatalogState
+    ) {
+        // Clones read a removed volume through its holder, like any other.
+        state.grantHidden(id, node, incarnation, term)
+        let since = holders[id].flatMap { $0.node == node ? $0.since : nil } ?? term
+        holders[id] = HolderRecord(volume: id, node: node, since: since, isExpired: false)
+    }
+    private mutating func expire(_ node: NodeId, _ state: CatalogState) {
+        for (id, volume) in state.volumes where volume.lease?.node == node { holders[id]?.isExpired = true }
     }
     private func holds(_ node: NodeId, _ incarnation: UInt64) -> Bool {
         guard let record = session(of: node) else { return false }
@@ -136,6 +172,12 @@ package struct ClusterRecord: Hashable, Sendable {
             w.write(record.isOpen)
             w.write(record.leaseMilliseconds)
         }
+        w.write(all: holders.values) { w, holder in
+            w.write(holder.volume)
+            w.write(holder.node)
+            w.write(holder.since)
+            w.write(holder.isExpired)
+        }
         w.write(all: answers.elements) { w, element in
             w.write(element.key)
             w.write(element.value.incarnation)
@@ -158,6 +200,11 @@ package struct ClusterRecord: Hashable, Sendable {
         }
         guard zip(record.sessions, record.sessions.dropFirst()).allSatisfy({ $0.session.node < $1.session.node }) else {
             throw .badValue("sessions")
+        }
+        for _ in 0..<(try r.readCount(minimumSize: 13)) {
+            let holder = HolderRecord(
+                volume: try r.volumeId(), node: try r.nodeId(), since: try r.term(), isExpired: try r.readBool())
+            guard record.holders.updateValue(holder, forKey: holder.volume) == nil else { throw .badValue("holders") }
         }
         for _ in 0..<(try r.readCount(minimumSize: 16)) {
             let node = try r.nodeId()
@@ -186,7 +233,31 @@ extension AgreementImage {
     }
 }
 
+/// The node that was given the lease of a volume last.
+package struct HolderRecord: Hashable, Sendable {
+    package let volume: VolumeId
+    package let node: NodeId
+    /// Its first term since another node held the volume: what it issued under this one or later nobody has overtaken.
+    package let since: Term
+    /// The lease ended with the node's session, and nobody has taken the volume since.
+    package var isExpired: Bool
+}
+
+extension CatalogState {
+    /// Of all volumes and their terms: it changes with each lease that is given, and with each volume that is made or goes.
+    package var termsDigest: UInt64 {
+        var digest: UInt64 = 0xcbf2_9ce4_8422_2325
+        for volume in volumes.values {
+            digest = (digest ^ UInt64(volume.id.rawValue)) &* 0x100_0000_01b3
+            digest = (digest ^ UInt64(volume.term.rawValue)) &* 0x100_0000_01b3
+        }
+        return digest
+    }
+}
+
 extension SheepError {
+    static let leaseMoved = SheepError(
+        .tryAgain, what: "Nothing was changed.", why: "A lease moved on while this was asked.", remedy: "Try again.")
     static let overtaken = SheepError(
         .tryAgain, what: "Nothing was changed.", why: "The list of voters changed while this was asked.",
         remedy: "Try again.")

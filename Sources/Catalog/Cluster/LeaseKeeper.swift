@@ -95,7 +95,7 @@ package final class LeaseKeeper {
     /// Whether this node's session holds at this moment: what it read or wrote under a lease may be answered. To be asked
     /// when an operation completes, immediately before its answer goes out.
     package var isHeld: Bool {
-        guard let times = times(session), let heldSince else { return false }
+        guard !isEnding, let times = times(session), let heldSince else { return false }
         return clock.now < heldSince.advanced(milliseconds: times.holderMilliseconds)
     }
     /// Whether this node holds the volume's lease at this moment.
@@ -113,7 +113,18 @@ package final class LeaseKeeper {
         catalog.propose(.releaseLease(volume, term: term), request: nil, completion)
     }
 
+    /// The process ends: its session does, so that nobody waits for it.
+    package func endSession(_ completion: @escaping () -> Void) {
+        guard catalog.record.isOpen(session), catalog.isActive else {
+            return clock.after(milliseconds: 0, completion)
+        }
+        isEnding = true
+        catalog.propose(.endSession(session, voters: nil)) { _ in completion() }
+    }
+    private var isEnding = false
+
     private func tickHolder() {
+        guard !isEnding else { return }
         let now = clock.now
         guard let times = times(session) else { return openSession() }
         guard let voters = catalog.settledVoters else { return }

@@ -24,6 +24,13 @@ package final class CopyServer {
     /// One of each node: its newest life.
     private var sessions: [ServerSession] = []
     private var isStopped = false
+    /// What concerns no store; false: it cannot be read.
+    var onMessage: (Frame, PeerIdentity) -> Bool = { _, _ in false }
+    /// A node has connected.
+    var onConnected: (PeerIdentity) -> Void = { _ in }
+    /// Objects of which a gateway elsewhere compares or makes copies, with the last time that it asked for that.
+    private var compared: [ObjectId: Instant] = [:]
+    private static let comparisonMilliseconds: UInt64 = 30_000
     /// Lines for the log.
     package var log: (String) -> Void = { _ in }
 
@@ -72,6 +79,7 @@ package final class CopyServer {
             former?.reset("node \(identity.node) has connected anew")
             if session.identity.incarnation == identity.incarnation {
                 session.link(to: link, identity)
+                onConnected(identity)
                 return
             }
             // Another life of the node: what its former one asked for is done, and nobody is told.
@@ -82,6 +90,7 @@ package final class CopyServer {
         session.link(to: link, identity)
         sessions.append(session)
         sessions.sort { $0.identity.node < $1.identity.node }
+        onConnected(identity)
     }
 
     private func tick() {
@@ -95,6 +104,10 @@ package final class CopyServer {
     private func receive(_ frame: Frame, _ session: ServerSession) {
         let header = frame.header
         if header.kind == .heartbeat { return session.acknowledge(below: header.request) }
+        if header.kind == .message {
+            if !onMessage(frame, session.identity) { refuse(session, "a message cannot be read") }
+            return
+        }
         let request: CopyRequest
         do {
             request = try CopyRequest(frame)
@@ -148,7 +161,30 @@ package final class CopyServer {
         session.send(CopyAnswer.failed(.silent(refusal)).frames(header))
     }
 
+    /// Whether a gateway of another node has looked at the object's copies as one does that makes them equal, not long
+    /// ago: their generations must stay as they are.
+    package func isCompared(_ object: ObjectId) -> Bool {
+        guard let last = compared[object] else { return false }
+        if clock.now.milliseconds(since: last) < CopyServer.comparisonMilliseconds { return true }
+        compared[object] = nil
+        return false
+    }
+    private func noteComparison(_ request: CopyRequest) {
+        switch request {
+        case .view(let object, _), .beginSync(let object, _, _, _, _), .completeSync(let object, _):
+            compared[object] = clock.now
+        case .fill(let fill): compared[fill.object] = clock.now
+        default: return
+        }
+        if compared.count > 65_536 {
+            compared = compared.filter {
+                clock.now.milliseconds(since: $0.value) < CopyServer.comparisonMilliseconds
+            }
+        }
+    }
+
     private func perform(_ request: CopyRequest, _ copy: Copy, _ work: ServerWork) {
+        noteComparison(request)
         let done: (CopyFailure?) -> Void = { work.answer($0.map { .failed($0) } ?? .done) }
         // Requests whose authority the copy does not check itself: an older gateway's must not come after a newer fence.
         if let volume = request.unguardedVolume {

@@ -86,6 +86,7 @@ package final class RemotePeer {
         self.clock = clock
         self.limits = limits
         (disconnectedSince, lastHeard, lastBeat, tickDue) = (clock.now, clock.now, clock.now, clock.now)
+        linkSince = clock.now
         link.onEvent = { [weak self] event in self?.handle(event) }
         tick()
     }
@@ -98,6 +99,19 @@ package final class RemotePeer {
     }
 
     package var isUp: Bool { isConnected }
+    /// Since when there has been a connection, or none.
+    package private(set) var linkSince: Instant
+    /// The life of the peer that was connected last.
+    package var life: UInt64? { peer?.incarnation }
+    /// Told of each connection, when what is on its way to its stores has been sent again.
+    var onConnected: (PeerIdentity) -> Void = { _ in }
+    /// A frame that concerns no store. Without a connection it is lost.
+    func send(message frame: Frame) {
+        guard isConnected, !isStopped else { return }
+        var frame = frame
+        frame.address(request: frame.header.request, version: peer!.protocolVersion)
+        link.send(frame)
+    }
     /// Of this link so far.
     private(set) var connectionCount = 0
 
@@ -220,6 +234,7 @@ package final class RemotePeer {
             guard isConnected else { return }
             isConnected = false
             disconnectedSince = clock.now
+            linkSince = clock.now
         }
     }
 
@@ -228,10 +243,12 @@ package final class RemotePeer {
         let isSameLife = peer.map { $0.incarnation == identity.incarnation } ?? true
         peer = identity
         isConnected = true
+        linkSince = clock.now
         connectionCount += 1
         lastHeard = clock.now
         // First of all, so that a life of the peer that knows nothing learns where the numbers are.
         beat(clock.now)
+        defer { onConnected(identity) }
         guard isSameLife else { return begunAnew() }
         for case let request? in sent {
             statistics.resent += 1

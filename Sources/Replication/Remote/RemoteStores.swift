@@ -13,6 +13,7 @@ package final class RemoteStores {
         /// Nil: it has been silent in this session, and the map does not say so yet; or it is tried again soon.
         var copy: RemoteCopy?
         var isReported = false
+        var silentSince = Instant(nanoseconds: 0)
     }
     private let gateway: Gateway
     private let recovery: Recovery
@@ -24,11 +25,14 @@ package final class RemoteStores {
     /// Ascending by store.
     private var entries: [Entry] = []
     private var isStopped = false
+    private let isClustered: Bool
     /// A store does not answer, for this reason: its exclusion is asked for. Called again every while until it is down.
     package var report: (StoreId, String) -> Void
 
     /// For the gateway and the recovery of this node. To be made after it, so that it hears of the map first.
-    package init(node: Node, limits: RemoteLimits = RemoteLimits()) {
+    /// `isClustered`: its node reports what it does not reach, and all nodes judge.
+    package init(node: Node, limits: RemoteLimits = RemoteLimits(), isClustered: Bool = false) {
+        self.isClustered = isClustered
         gateway = node.gateway
         recovery = node.recovery
         catalog = node.catalog
@@ -86,6 +90,11 @@ package final class RemoteStores {
         entries.allSatisfy { $0.isReported || $0.copy != nil && gateway.channel($0.store) === $0.copy }
     }
 
+    /// It was asked, and has not answered since; the map has it up.
+    func isSilent(_ store: StoreId) -> Bool {
+        entries.contains { $0.store == store && $0.isReported && $0.copy == nil }
+    }
+
     private func forget(_ store: StoreId, _ reason: String) {
         guard let position = entries.firstIndex(where: { $0.store == store }) else { return }
         let copy = entries.remove(at: position).copy
@@ -107,6 +116,7 @@ package final class RemoteStores {
 
     private func opened(_ copy: RemoteCopy) {
         guard entries.contains(where: { $0.copy === copy }), gateway.channel(copy.store) !== copy else { return }
+        if let position = entries.firstIndex(where: { $0.copy === copy }) { entries[position].isReported = false }
         gateway.takeIn(copy)
         recovery.wake()
     }
@@ -134,14 +144,23 @@ package final class RemoteStores {
 
     private func ask(_ position: Int, _ reason: String) {
         entries[position].isReported = true
+        entries[position].silentSince = clock.now
         report(entries[position].store, reason)
     }
 
     /// A store that is up in the map and not reported is tried again; one that is reported, and still up, is reported again.
     private func tick() {
         guard !isStopped else { return }
-        for entry in entries where entry.copy == nil {
-            if entry.isReported { report(entry.store, "it does not answer") } else { connect(entry.store) }
+        for (position, entry) in entries.enumerated() where entry.copy == nil {
+            if entry.isReported {
+                report(entry.store, "it does not answer")
+                // The others may reach it, and this node may be the one that is wrong.
+                guard isClustered, clock.now.milliseconds(since: entry.silentSince) >= 4 * patienceMilliseconds else {
+                    continue
+                }
+                entries[position].silentSince = clock.now
+            }
+            connect(entry.store)
         }
         // What failed with a store that has gone may begin to wait for a change of the map some steps after that change.
         if !gateway.mapWaiters.isEmpty { gateway.lookAgain() }

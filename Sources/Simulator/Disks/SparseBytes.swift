@@ -9,6 +9,9 @@ package struct SparseBytes {
 
     package var allocatedBytes: Int { pages.count * 4096 }
 
+    /// Offsets of the pages that were written, ascending.
+    package var pageOffsets: [Int] { pages.keys.sorted().map { $0 * 4096 } }
+
     /// Whether every page of `range`, which is whole pages, was written.
     package func isAllocated(_ range: Range<Int>) -> Bool {
         (range.lowerBound / 4096..<range.upperBound / 4096).allSatisfy { pages[$0] != nil }

@@ -2,129 +2,107 @@
 // on together from a ring have delivered the same of it; a member that was paused delivers to itself what nobody else
 // saw; what a minority sent is delivered after a merge; the callback of the quorum comes before or after that of the
 // members, and seconds late in a minority; a process that is stopped stays a member.
+import Catalog
 import Model
-import TestSupport
 
-@testable import Catalog
-
-struct AgreementFailure: Error, CustomStringConvertible {
-    let description: String
+package struct AgreementFailure: Error, CustomStringConvertible {
+    package let description: String
+    package init(description: String) { self.description = description }
 }
 
 /// A host in the group, and the process on it.
-class GroupNode {
-    let id: NodeId
-    var incarnation: UInt64 = 0
+package class GroupNode {
+    package let id: NodeId
+    package var incarnation: UInt64 = 0
     // The process.
-    var isAlive: Bool { false }
-    var isPaused = false
-    var events: [AgreementEvent] = []
-    var outgoing: [AgreementMessage] = []
+    package var isAlive: Bool { false }
+    package var isPaused = false
+    package var events: [AgreementEvent] = []
+    package var outgoing: [AgreementMessage] = []
     // The host.
-    var component = 0
-    var ring: GroupRing?
-    var isCorosyncPaused = false
-    var delivered = 0
+    package var component = 0
+    package var ring: GroupRing?
+    package var isCorosyncPaused = false
+    package var delivered = 0
 
-    var member: Member { Member(id, incarnation: incarnation) }
-    init(_ id: NodeId) { self.id = id }
+    package var member: Member { Member(id, incarnation: incarnation) }
+    package init(_ id: NodeId) { self.id = id }
 }
 
-final class GroupRing {
-    let id: RingId
-    let nodes: [NodeId]
-    var processes: [Member] = []
+package final class GroupRing {
+    package let id: RingId
+    package let nodes: [NodeId]
+    package var processes: [Member] = []
     /// Ordered messages and changes of the processes.
-    var stream: [StreamItem] = []
-    init(_ id: RingId, nodes: [NodeId]) {
+    package var stream: [StreamItem] = []
+    package init(_ id: RingId, nodes: [NodeId]) {
         self.id = id
         self.nodes = nodes
     }
 }
 
-enum StreamItem {
+package enum StreamItem {
     case message(AgreementMessage, from: Member)
     case members([Member])
 }
 
-class GroupWorld<Host: GroupNode> {
-    var nodes: [Host] = []
-    var random: Random
+package class GroupWorld<Host: GroupNode> {
+    package var nodes: [Host] = []
+    package var random: Random
     /// Every side of a partition believes to be the majority: our own count alone must keep it safe.
-    let isQuorumBlind: Bool
-    private(set) var now: UInt64 = 0
-    private var queue: [(at: UInt64, order: UInt64, action: () throws -> Void)] = []
-    private var order: UInt64 = 0
+    package let isQuorumBlind: Bool
+    package var now: UInt64 { queue.nanoseconds }
+    private let queue: EventQueue
+    private var failure: (any Error)?
     private var ringSequence: UInt64 = 1
-    var isHealed = false
-    var trace: [String]?
+    package var isHealed = false
+    package var trace: [String]?
 
-    init(seed: UInt64, isQuorumBlind: Bool) {
+    package init(seed: UInt64, isQuorumBlind: Bool, queue: EventQueue = EventQueue(startNanoseconds: 0)) {
         random = Random(seed)
+        self.queue = queue
         self.isQuorumBlind = isQuorumBlind
     }
 
     /// What a process does with an event; it is alive.
-    func handle(_ node: Host, _ event: AgreementEvent) throws { preconditionFailure("a world says what its nodes do") }
+    package func handle(_ node: Host, _ event: AgreementEvent) throws {
+        preconditionFailure("a world says what its nodes do")
+    }
 
-    func node(_ id: NodeId) -> Host { nodes[Int(id.rawValue) - 1] }
-    func note(_ text: @autoclosure () -> String) {
+    package func node(_ id: NodeId) -> Host { nodes[Int(id.rawValue) - 1] }
+    package func note(_ text: @autoclosure () -> String) {
         if trace != nil { trace!.append("\(now / 1_000_000) ms: \(text())") }
     }
 
     // MARK: time
 
-    func later(_ milliseconds: Double, _ action: @escaping () throws -> Void) {
-        order += 1
-        let item = (at: now + UInt64(milliseconds * 1_000_000), order: order, action: action)
-        // A binary heap by (at, order).
-        queue.append(item)
-        var child = queue.count - 1
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard (queue[child].at, queue[child].order) < (queue[parent].at, queue[parent].order) else { break }
-            queue.swapAt(child, parent)
-            child = parent
+    package func later(_ milliseconds: Double, _ action: @escaping () throws -> Void) {
+        queue.after(nanoseconds: UInt64(milliseconds * 1_000_000)) { [self] in
+            guard failure == nil else { return }
+            do { try action() } catch { failure = error }
         }
     }
-    private func next() -> (at: UInt64, order: UInt64, action: () throws -> Void)? {
-        guard let first = queue.first else { return nil }
-        queue.swapAt(0, queue.count - 1)
-        queue.removeLast()
-        var parent = 0
-        while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < queue.count {
-                if (queue[child].at, queue[child].order) < (queue[least].at, queue[least].order) { least = child }
-            }
-            if least == parent { break }
-            queue.swapAt(parent, least)
-            parent = least
+    package func run(until end: UInt64) throws {
+        while let next = queue.nextNanoseconds, next <= end {
+            queue.runNext()
+            if let failure { throw failure }
         }
-        return first
+        queue.advance(to: end)
     }
-    func run(until end: UInt64) throws {
-        while let first = queue.first, first.at <= end {
-            let item = next()!
-            now = item.at
-            try item.action()
-        }
-        now = end
-    }
-    func milliseconds(_ low: Double, _ high: Double) -> Double {
+    package func milliseconds(_ low: Double, _ high: Double) -> Double {
         low + Double(random.below(1000)) / 1000 * (high - low)
     }
 
     // MARK: processes
 
     /// An event for a process; a stopped one gets it when it goes on.
-    func push(_ node: Host, _ event: AgreementEvent) {
+    package func push(_ node: Host, _ event: AgreementEvent) {
         guard node.isAlive else { return }
         node.events.append(event)
         let incarnation = node.incarnation
         later(milliseconds(0, 1)) { [self] in if node.incarnation == incarnation { try drain(node) } }
     }
-    func drain(_ node: Host) throws {
+    package func drain(_ node: Host) throws {
         while !node.isPaused, node.isAlive, !node.events.isEmpty {
             try handle(node, node.events.removeFirst())
         }
@@ -133,7 +111,7 @@ class GroupWorld<Host: GroupNode> {
     // MARK: the group
 
     /// The next message of a member gets its place in the ring's order, and goes to all that are still in that ring.
-    func order(_ node: Host) {
+    package func order(_ node: Host) {
         guard let ring = node.ring, !node.outgoing.isEmpty, node.isAlive else { return }
         if node.isCorosyncPaused { return }
         let message = node.outgoing.removeFirst()
@@ -165,7 +143,7 @@ class GroupWorld<Host: GroupNode> {
             }
         }
     }
-    func join(_ node: Host, _ ring: GroupRing) {
+    package func join(_ node: Host, _ ring: GroupRing) {
         ring.processes.removeAll { $0.node == node.id }
         ring.processes.append(node.member)
         // The initial callbacks: who is there, the ring, and the quorum's in any order.
@@ -173,7 +151,7 @@ class GroupWorld<Host: GroupNode> {
         push(node, .ring(ring.id))
         tellQuorum(node, ring)
     }
-    func leave(_ node: Host, _ ring: GroupRing) {
+    package func leave(_ node: Host, _ ring: GroupRing) {
         let member = node.member
         later(4) { [self] in
             guard ring.processes.contains(member) else { return }
@@ -189,7 +167,7 @@ class GroupWorld<Host: GroupNode> {
     }
 
     /// New rings after a change of who can reach whom. Members that stay together have delivered the same of the old.
-    func formRings() {
+    package func formRings() {
         var groups: [(component: Int, nodes: [Host])] = []
         for node in nodes where !node.isCorosyncPaused {
             if let at = groups.firstIndex(where: { $0.component == node.component }) {
@@ -236,7 +214,7 @@ class GroupWorld<Host: GroupNode> {
     }
     /// A paused corosync goes on. If the others went on without it, it still delivers what was sent in its ring (in the
     /// ring's order), and to itself alone what it had to send, before it learns that the ring has moved on.
-    func resumeCorosync(_ node: Host) {
+    package func resumeCorosync(_ node: Host) {
         guard node.isCorosyncPaused else { return }
         node.isCorosyncPaused = false
         guard let ring = node.ring else { return }

@@ -30,6 +30,11 @@ package struct Random: RandomNumberGenerator {
         state.3 = rotated(state.3, 45)
         return result
     }
+    /// What would be next.
+    package var peek: UInt64 {
+        var copy = self
+        return copy.next()
+    }
     /// 0 ..< limit.
     package mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
     package mutating func chance(percent: Int) -> Bool { below(100) < percent }

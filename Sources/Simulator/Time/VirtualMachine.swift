@@ -3,15 +3,8 @@
 import Model
 
 package final class VirtualMachine: Clock {
-    private struct Timer {
-        let at: UInt64
-        let id: UInt64
-        let action: () -> Void
-    }
     package var random: Random
-    private var timers: [Timer] = []
-    private var nextId: UInt64 = 0
-    package private(set) var nanoseconds: UInt64 = 1_000_000_000
+    package let queue = EventQueue()
     package private(set) var disks: [MemoryDisk] = []
 
     package init(seed: UInt64) { random = Random(seed) }
@@ -23,15 +16,11 @@ package final class VirtualMachine: Clock {
     }
 
     // MARK: Clock
-    package var now: Instant { Instant(nanoseconds: nanoseconds) }
-    package var wallClock: UInt64 { 1_700_000_000_000_000_000 + nanoseconds }
+    package var nanoseconds: UInt64 { queue.nanoseconds }
+    package var now: Instant { queue.now }
+    package var wallClock: UInt64 { queue.wallClock }
     package func after(milliseconds: UInt64, _ action: @escaping () -> Void) {
-        nextId += 1
-        let timer = Timer(at: nanoseconds + milliseconds * 1_000_000, id: nextId, action: action)
-        // Kept in order; most are for now or for much later.
-        var position = timers.count
-        while position > 0, timers[position - 1].at > timer.at { position -= 1 }
-        timers.insert(timer, at: position)
+        queue.after(milliseconds: milliseconds, action)
     }
 
     // MARK: running
@@ -39,18 +28,10 @@ package final class VirtualMachine: Clock {
 
     /// Runs the timers that are due, or one disk operation, or moves time on to the next timer. False: nothing is left.
     package func step() -> Bool {
-        if let first = timers.first, first.at <= nanoseconds {
-            timers.removeFirst().action()
-            return true
-        }
+        if let first = queue.nextNanoseconds, first <= nanoseconds { return queue.runNext() }
         let busy = disks.filter(\.hasOperations)
-        if busy.isEmpty {
-            guard let first = timers.first else { return false }
-            nanoseconds = max(nanoseconds, first.at)
-            timers.removeFirst().action()
-            return true
-        }
-        nanoseconds += UInt64(random.below(60_000))
+        if busy.isEmpty { return queue.runNext() }
+        queue.advance(by: UInt64(random.below(60_000)))
         busy[random.below(busy.count)].runOne()
         return true
     }
@@ -60,11 +41,21 @@ package final class VirtualMachine: Clock {
     /// The process dies: operations on their way happen or not, the page caches stay.
     package func killProcess() {
         for disk in disks { disk.killProcess() }
-        timers = []
+        queue.removeAll()
     }
     /// The power goes: of what was not synced any part may have reached the disks.
     package func losePower() {
         for disk in disks { disk.losePower() }
-        timers = []
+        queue.removeAll()
     }
+}
+
+extension SimulatedProcess {
+    package convenience init(machine: VirtualMachine, node: NodeId, incarnation: UInt64) {
+        self.init(queue: machine.queue, node: node, incarnation: incarnation)
+    }
+}
+
+extension SimulatedNetwork {
+    package convenience init(machine: VirtualMachine, seed: UInt64) { self.init(queue: machine.queue, seed: seed) }
 }

@@ -3,6 +3,15 @@
 // Everything comes from the seed: the same seed gives the same run.
 import Model
 
+/// What becomes of a write that the disk says it has done.
+package enum WriteFate {
+    case lands
+    /// Nothing of it is there, and nobody says so.
+    case lost
+    /// It is where something else was: so many bytes further on.
+    case misdirected(Int)
+}
+
 package final class MemoryDisk: Disk {
     private enum Change {
         case write(Int, [UInt8])
@@ -41,6 +50,8 @@ package final class MemoryDisk: Disk {
     package var isBroken = false
     /// Decides whether an operation fails; asked when it runs.
     package var fault: (DiskOperation) -> Errno? = { _ in nil }
+    /// Decides what becomes of a write to an object's file.
+    package var fate: (FileWrite) -> WriteFate = { _ in .lands }
     /// Operations that stay on their way as long as this says so.
     package var hold: (DiskOperation) -> Bool = { _ in false }
     /// A power loss tears synced appends that were on their way, too; else they happen or not.
@@ -115,12 +126,12 @@ package final class MemoryDisk: Disk {
             file(write.file).change(.write(Int(write.offset), data))
             return .success(.done)
         case .write(let writes):
-            for write in writes { file(write.file).change(.write(Int(write.offset), bytes(write))) }
+            for write in writes { land(write) }
             return .success(.done)
         case .writeDirect(let writes):
             for write in writes {
                 precondition(write.offset % 4096 == 0 && write.slices.allSatisfy { $0.offset % 4096 == 0 })
-                file(write.file).change(.write(Int(write.offset), bytes(write)))
+                land(write)
             }
             return .success(.done)
         case .read(let name, let offset, let buffer, let bufferOffset, let count):
@@ -170,6 +181,13 @@ package final class MemoryDisk: Disk {
             return .success(.done)
         case .list(let kind):
             return .success(.files(list(kind)))
+        }
+    }
+    private func land(_ write: FileWrite) {
+        switch fate(write) {
+        case .lands: file(write.file).change(.write(Int(write.offset), bytes(write)))
+        case .lost: _ = file(write.file)
+        case .misdirected(let distance): file(write.file).change(.write(Int(write.offset) + distance, bytes(write)))
         }
     }
     private func sync(_ name: StoreFile, _ file: File) {
@@ -270,6 +288,15 @@ package final class MemoryDisk: Disk {
         withUnsafeMutableBytes(of: &byte) { _ = file.cache.read(offset, 1, into: $0.baseAddress!) }
         file.cache.write(offset, [byte ^ (1 << bit)])
         file.durable.write(offset, [byte ^ (1 << bit)])
+    }
+    /// A bit of what is stored in an object's file turns over. Nil: there is none.
+    package func rot(_ random: inout Random) -> StoreFile? {
+        let candidates = list(.object).filter { files[$0]!.durable.allocatedBytes > 0 }
+        guard !candidates.isEmpty else { return nil }
+        let name = random.pick(candidates)
+        let page = random.pick(files[name]!.durable.pageOffsets)
+        flipBit(name, page + random.below(4096), UInt8(random.below(8)))
+        return name
     }
     /// Everything is gone: an empty directory.
     package func wipe() {

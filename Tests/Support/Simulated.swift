@@ -1,0 +1,2 @@
+// Virtual time, disks, network and group of tests are those of the simulator.
+@_exported import Simulator
