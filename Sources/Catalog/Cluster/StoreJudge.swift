@@ -84,15 +84,7 @@ package final class StoreJudge {
                 up.removeAll { $0.id == store.id }
                 commands.append(.storeDown(store.id, reason: reason, wallClock: clock.wallClock))
             } else if let session = report.own[store.id], session != store.session {
-                if session.bootId == store.session.bootId {
-                    // A session that ended without a reboot: the store does not know what it should have. It leaves S where
-                    // another member is up, and comes back later.
-                    up.removeAll { $0.id == store.id }
-                    let reason = "it has lost its index or a part of its journal"
-                    commands.append(.storeDown(store.id, reason: reason, wallClock: clock.wallClock))
-                } else {
-                    commands.append(.storeUp(store.id, session: session, wallClock: clock.wallClock))
-                }
+                commands.append(.storeUp(store.id, session: session, wallClock: clock.wallClock))
             }
         }
         while let gone = worst(up, fresh) {
