@@ -9,8 +9,10 @@ extension ClusterNode {
 
     func ownReport() -> ReachReport {
         var own: [StoreId: StoreSession] = [:]
-        for store in node.stores where node.failed[store.id] == nil { own[store.id] = store.session }
         var failed: [StoreId: String] = [:]
+        for store in node.stores where node.failed[store.id] == nil {
+            if isShut { failed[store.id] = "its node was stopped" } else { own[store.id] = store.session }
+        }
         for (store, reason) in node.failed { failed[store] = reason }
         var sights: [StoreId: ReachReport.Sight] = [:]
         for record in catalog.state.map.stores where record.node != id {

@@ -51,6 +51,8 @@ package final class ClusterNode {
     /// Volumes some of whose copies are to be made equal before anybody asks for them.
     var unsettled: [VolumeId] = []
     var isSettling = false
+    /// Its stores are closed: the others need not find out.
+    private(set) var isShut = false
     private(set) var isStopped = false
     /// This process must end, for this reason; it may start again.
     package var onStop: (SheepError) -> Void = { _ in }
@@ -144,6 +146,9 @@ package final class ClusterNode {
     package func shutDown(_ completion: @escaping () -> Void) {
         volumes.isStopping = true
         node.shutDown { [self] in
+            isShut = true
+            for store in node.stores { server.detach(store.id) }
+            sayWhatIsReached()
             keeper.endSession { [self] in
                 stop()
                 world.group.leave()
