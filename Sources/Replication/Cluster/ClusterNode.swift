@@ -38,6 +38,8 @@ package final class ClusterNode {
         let report: ReachReport
         let voterKey: UInt64
         let isLeaving: Bool
+        /// Up to where it has the catalog.
+        let index: UInt64
         let at: Instant
     }
     /// In the group now.
@@ -106,6 +108,7 @@ package final class ClusterNode {
         node.pruner.isBusy = { [unowned self] in
             node.gateway.isSynchronising($0) || server.isCompared($0)
         }
+        node.pruner.mayPrune = { [unowned self] in allHaveSeen($0) }
         node.recovery.peers = self
         node.scrubber.checkElsewhere = { [unowned self] id, deep, repair, completion in
             volumes.submit(.check(id, deep: deep, repair: repair)) { answer in
@@ -194,9 +197,9 @@ package final class ClusterNode {
             keeper.receive(message, from: other)
             volumes.answerParked()
         case .transfer(let message): catalog.handle(.received(message, from: other))
-        case .report(let report, let voterKey, let isLeaving):
+        case .report(let report, let voterKey, let isLeaving, let index):
             guard report.node == other else { return }
-            heard[other] = Heard(report: report, voterKey: voterKey, isLeaving: isLeaving, at: clock.now)
+            heard[other] = Heard(report: report, voterKey: voterKey, isLeaving: isLeaving, index: index, at: clock.now)
             judge.take(report)
         case .request, .answer, .ask: break
         }
@@ -268,6 +271,9 @@ extension ClusterNode {
     package var isQuiet: Bool {
         volumes.isAtRest && unsettled.isEmpty && !isSettling && catalog.waitingCount == 0
             && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
+            && !node.gateway.volumeOrder.contains { id in
+                node.gateway.volumes[id]?.exceptions.contains { $0.value.contains { $0.value != .complete } } ?? false
+            }
             && node.pruner.pendingVolumes == 0 && !node.scrubber.status.isRunning
     }
 }
