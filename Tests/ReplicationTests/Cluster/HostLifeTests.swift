@@ -266,5 +266,16 @@ func show(_ world: HostsWorld) {
                 })
         }
     }
+    for (id, _) in world.nodes[0].catalog.state.volumes {
+        for index in 0..<2 as Range<UInt32> {
+            print(
+                "copies", id, index,
+                world.nodes.flatMap { $0.node.stores }.compactMap { store in
+                    store.copy.objects.entry(ObjectId(id, index)).map {
+                        "\(store.id.rawValue) \($0.version) \($0.state) verified \($0.isVerified)"
+                    }
+                })
+        }
+    }
     print(world.machine.nanoseconds / 1_000_000)
 }
