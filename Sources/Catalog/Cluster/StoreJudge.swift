@@ -7,6 +7,9 @@
 // it, and its node every store that is up, for a while that doubles with each time it went down. Out: when it has been
 // down for the down-out-interval by the decider's own clock. It must never count an old report, or one of a node that
 // is down, and never take a store down that no up node misses.
+//
+// Members of S whose sessions broke leave it once a store with what they lack is there, by its node's own report, in the
+// session that the map names (ClusterMap+Sessions).
 import Model
 
 /// What a node says of the stores, in its own durations; nobody's clock is compared with another's.
@@ -96,6 +99,11 @@ package final class StoreJudge {
             let session = fresh.first(where: { $0.node == back.node })?.own[back.id]
         {
             commands.append(.storeUp(back.id, session: session, wallClock: clock.wallClock))
+        }
+        if commands.isEmpty {
+            let confirmed = up.filter { store in fresh.contains { $0.own[store.id] == store.session } }.map(\.id)
+            var next = map
+            if next.leaveToUnbroken(confirmed) { commands.append(.sessionsConfirmed(confirmed)) }
         }
         if commands.isEmpty, let out = map.stores.first(where: { isDue($0, settings) }) {
             commands.append(.storeOut(out.id, reason: out.reason, wallClock: clock.wallClock))
