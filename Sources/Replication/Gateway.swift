@@ -137,12 +137,17 @@ package final class Gateway {
         object.lacksMember = false
         for id in targets(volume, object.range) {
             guard let record = map.store(id), record.status == .up else { continue }
-            let isMember = record.inSync[object.range, copies: volume.sureCopies]
+            let isMember = record.isCurrent(object.range, copies: volume.sureCopies)
+            let isInSync = record.inSync[object.range, copies: volume.sureCopies]
+            // Nor is anything acknowledged without one whose session broke before it has left S.
+            if isInSync, !isMember { object.lacksMember = true }
             guard let channel = channel(id), volume.fenced.contains(id) else {
                 // In a cluster, what comes up in S later is decided by others: nothing is acknowledged without a store that
                 // is up, unless it is known to lack something.
                 let known = exceptions?[id]
-                if isMember || leases != nil && (known == .complete || known == nil && !exists) { object.lacksMember = true }
+                if isInSync || leases != nil && (known == .complete || known == nil && !exists) {
+                    object.lacksMember = true
+                }
                 continue
             }
             // A store outside S is believed only after recovery has looked at this object in this term.

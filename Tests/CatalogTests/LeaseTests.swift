@@ -131,7 +131,9 @@ final class LeaseWorld {
             return
         }
         let incarnation = mine.node.incarnation
-        world.later(world.milliseconds(1, 300)) { [self] in
+        // Some take longer than a lease lasts.
+        let time = world.random.chance(percent: 10) ? world.milliseconds(300, 10_000) : world.milliseconds(1, 300)
+        world.later(time) { [self] in
             try world.enter(mine.node, incarnation) { [self] in complete(mine, id, term) }
         }
     }

@@ -166,7 +166,7 @@ import Testing
     ///
     /// No write gets a version that the source was stamped with: a copy at that version would be taken for equal.
     @Test func writesNeverGetTheVersionsOfAStampWhoseStoreHasGone() {
-        for (writes, steps) in (1...4).flatMap({ writes in [0, 2, 4, 6, 8, 12, 16, 24].map { (writes, $0) } }) {
+        for writes in 1...6 {
             let world = World(seed: UInt64(writes))
             let volume = world.volume("v")
             world.write(volume, 0, stamp: 1, TakeoverTests.blocks * blockSize)
@@ -181,12 +181,12 @@ import Testing
             guard let before = world.store(ahead)?.standing(object).version else { return }
             world.askRead(.current(volume), 0, blockSize) { _ in }
             world.run("stamped") { (world.store(ahead)?.standing(object).version ?? before) > before }
-            // It dies before what it was stamped with is durable there, or after that, or later.
-            for _ in 0..<steps { _ = world.step() }
-            world.fail(ahead)
+            // What it is stamped with survives the process, and it dies before it can say so.
+            let disk = world.shelves[world.shelf(ahead)].disk
+            disk.fault = { if case .sync = $0 { .inputOutput } else { nil } }
             world.run("down") { world.status(ahead) == .down }
             for i in 0..<writes { world.write(volume, (8 + i) * blockSize, stamp: 3, blockSize) }
-            world.shelves[world.shelf(ahead)].disk.isBroken = false
+            disk.fault = { _ in nil }
             world.kill()
             #expect(world.start() == nil)
             world.expectAllWell()

@@ -240,7 +240,8 @@ package final class Guests {
                 }
                 if history.violation != nil {
                     simulation.trace.note(
-                        "wrong: sector \(sector) of \(operation.volume.name) in answer \(operation.number), \(operation.view)")
+                        "wrong: sector \(sector) of \(operation.volume.name) in answer \(operation.number), \(operation.view)"
+                    )
                     simulation.describeCopies(ObjectId(operation.volume.id, UInt32(sector / 8192)))
                     return
                 }

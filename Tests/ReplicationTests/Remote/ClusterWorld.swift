@@ -83,7 +83,7 @@ final class ClusterWorld: World {
         for i in localStores..<shelves.count {
             let host = StoreHost(self, node: NodeId(UInt32(2 + i - localStores)), shelf: i)
             hosts.append(host)
-            descriptions.append(describe(host.store, host.node, session, shelves[i].path))
+            descriptions.append(describe(host.store, host.node, session(i), shelves[i].path))
         }
         var error: SheepError??
         catalog.create(
@@ -176,24 +176,43 @@ final class ClusterWorld: World {
         peers = []
         cores = []
     }
-    /// All of them, and all come back: each is as current as it was, whatever it has lost (see `session`).
+    /// All of them, and all come back.
     override func losePower() {
         process.kill()
         for i in 0..<localStores { shelves[i].disk.losePower() }
         for connection in network.connections { connection.close(0) }
         for host in hosts { host.losePower() }
+        for shelf in shelves.indices { sessionBreaks(shelf) }
         bootId = ClusterId(high: 1, low: bootId.low + 1)
         node = nil
         remote = nil
         peers = []
         cores = []
     }
-    /// What the map says of the stores' lives. All break together here, so that S stays as it was: that is the catalog's
-    /// rule for many nodes, which is not built yet; today whoever comes back first is alone in S.
-    let session = StoreSession(bootId: ClusterId(high: 1, low: 1), incarnation: 1)
+    /// Whether a power loss breaks the sessions of stores, as it does; else the map hears nothing of it.
+    var breaksSessions = false
+    /// Boots of the machines that stores are in, by shelf.
+    private var boots: [Int: UInt64] = [:]
+    func session(_ shelf: Int) -> StoreSession {
+        StoreSession(bootId: ClusterId(high: UInt64(shelf), low: boots[shelf] ?? 1), incarnation: 1)
+    }
+    private func sessionBreaks(_ shelf: Int) {
+        if breaksSessions { boots[shelf] = (boots[shelf] ?? 1) + 1 }
+    }
+    /// What a judge of the stores does: says which are there in the sessions that the map names.
+    func confirmSessions() {
+        let map = catalog.state.map
+        guard node != nil, map.stores.contains(where: { $0.broken != nil }) else { return }
+        let own = node.stores.map { ($0.id, $0.session) }
+        let others = hosts.filter { $0.isServing && !$0.process.isStopped }.map { ($0.store, session($0.shelf)) }
+        let seen = (own + others).filter { id, session in
+            map.store(id).map { $0.status == .up && $0.session == session } ?? false
+        }
+        catalog.propose(.sessionsConfirmed(seen.map(\.0)), request: nil) { _ in }
+    }
     override func open(_ i: Int) -> AttachedStore.Parts? {
         super.open(i).map {
-            AttachedStore.Parts(id: $0.id, path: $0.path, disk: $0.disk, objects: $0.objects, session: session)
+            AttachedStore.Parts(id: $0.id, path: $0.path, disk: $0.disk, objects: $0.objects, session: session(i))
         }
     }
 
@@ -269,11 +288,17 @@ final class ClusterWorld: World {
             return "node \(host.node) stands still"
         default:
             guard host.isAlive, !host.hasFailed else { return "" }
-            host.kill()
+            let losesPower = breaksSessions && random.chance(percent: 50)
+            if losesPower {
+                host.losePower()
+                sessionBreaks(host.shelf)
+            } else {
+                host.kill()
+            }
             machine.after(milliseconds: UInt64(random.pick([10, 300, 3_000]))) { [weak host] in
                 if let host, !host.isAlive { host.start() }
             }
-            return "node \(host.node) is killed"
+            return "node \(host.node) \(losesPower ? "loses power" : "is killed")"
         }
     }
     private func heal(milliseconds: UInt64) {

@@ -18,6 +18,7 @@ import Testing
             let world = ClusterWorld(seed: seed, local: seed % 4 == 0 ? 2 : 1) {
                 $0.network.corruptionPercent = seed % 5 == 0 ? 30 : 0
                 $0.boundsFaults = Environment.value("SHEEP_REMOTE_UNBOUNDED") == nil
+                $0.breaksSessions = seed % 2 == 1
                 $0.waitsForStores = seed % 3 != 0
                 $0.network.slownessMilliseconds = [1, 3, 20][Int(seed % 3)]
             }
