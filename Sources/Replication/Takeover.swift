@@ -222,8 +222,9 @@ extension Gateway {
         let targets = targets(volume, range)
         let members = targets.filter { map.isMember($0, range, copies: volume.sureCopies) }
         // Once a member has been heard, the object is as that one had it, be it absent.
-        let isDecided = isKnown || members.contains { earlier.contains($0) }
         var version = volume.objects[index]?.version ?? volume.summaries[index]?.version ?? .zero
+        // (Others may have been heard before any member was: what they have decides nothing.)
+        let isDecided = isKnown && (leases == nil || version > .zero) || members.contains { earlier.contains($0) }
         if !isDecided {
             for case (let store, let summary?) in found where members.contains(store) && summary.isSound {
                 version = max(version, summary.version)
