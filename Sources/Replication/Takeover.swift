@@ -234,6 +234,10 @@ extension Gateway {
         for (store, summary) in found where targets.contains(store) {
             let isMember = members.contains(store)
             let isSound = summary?.isSound ?? true
+            if isSound, isMember, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
+                exceptions[store] = nil
+                continue
+            }
             if isSound, summary?.version ?? .zero == version {
                 exceptions[store] = isMember ? nil : .complete
             } else {
@@ -253,6 +257,24 @@ extension Gateway {
         }
     }
 
+    /// A member of S that was away for a moment, while nothing could be acknowledged without it: it has every write that is
+    /// not on its way any more, and those it gets again (`sendMissed`).
+    private func lacksOnlyWhatIsOnItsWay(_ volume: VolumeState, _ index: UInt32, _ version: Version) -> Bool {
+        guard let object = volume.objects[index], object.isPrepared, let first = object.inFlight.first,
+            version < object.version
+        else { return false }
+        if version == first.request.previous { return true }
+        return version.term == volume.term && version > first.request.previous
+    }
+
+    /// What is on its way goes to stores that have just been fenced, too, in order.
+    func sendMissed(_ volume: VolumeState, _ stores: [StoreId]) {
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) where !object.inFlight.isEmpty {
+            refreshSlots(volume, object)
+            for operation in object.inFlight { send(volume, operation, alsoTo: stores) }
+        }
+    }
+
     /// Stores came up while the volume was in use: they are fenced. Writes go on meanwhile without them: an object that
     /// was written before their answer is compared counts as missing there, so no write can be lost. (Waiting for the
     /// writes on their way would wait for ever where those wait for the store that is being fenced.)
@@ -262,6 +284,7 @@ extension Gateway {
         guard !missing.isEmpty else { return }
         fence(volume, missing) { [self] _ in
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
+                if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
                 wakeWaiters()
             }

@@ -19,7 +19,7 @@ extension ClusterNode {
             sights[record.id] = reach.look(
                 record.id, link: peer(record.node), isSilent: remote.isSilent(record.id))
         }
-        return ReachReport(node: id, isActive: catalog.isActive, own: own, failed: failed, sights: sights)
+        return ReachReport(node: id, isActive: catalog.isActive && !isShut, own: own, failed: failed, sights: sights)
     }
 
     func sayWhatIsReached() {
