@@ -53,6 +53,8 @@ package struct Knobs: Sendable {
     // The faults.
     package var faults = 3
     package var allowsStoreFaults = true
+    /// Faults of a scenario, besides those that are drawn.
+    package var forced: [Scenario.Fault] = []
     /// Faults are not bounded: errors may be the outcome, wrong data never.
     package var isBeyondBounds = false
 
@@ -129,5 +131,8 @@ package struct Knobs: Sendable {
         "hosts \(hosts) stores \(storesPerHost) copies \(settings.copies)/\(settings.minCopies) "
             + "out \(settings.downOutIntervalMilliseconds) ms volumes \(volumes)x\(objectsPerVolume) "
             + "operations \(operations) every \(gapNanoseconds / 1000) us depth \(depth) spots \(spots) faults \(faults)"
+            + (hosts == 1
+                ? ""
+                : " lease \(settings.leaseMilliseconds) ms network \(networkMilliseconds) ms corrupt \(corruptConnectionsPercent) % blind \(isQuorumBlind) window \(windowBytes)")
     }
 }

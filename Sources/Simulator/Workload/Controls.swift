@@ -37,6 +37,8 @@ package final class Controls {
     private(set) var open: [Request] = []
     private var numbers: UInt64 = 0
     private var names = 0
+    /// It is looked again in a while.
+    private var isArmed = false
     private(set) var count = 0
     private static let attributes = FileAttributes(uid: 0, gid: 0, mode: 0o644, time: 0)
 
@@ -77,7 +79,13 @@ package final class Controls {
         for request in open where request.host == nil {
             if request.needsQuiet, request.volumes.contains(where: { $0.inFlight > 0 }) { continue }
             if request.needsQuiet, simulation.mayHaveStragglers {
-                simulation.queue.after(nanoseconds: 5_000_000_000) { [self] in goOn() }
+                if !isArmed {
+                    isArmed = true
+                    simulation.queue.after(nanoseconds: 5_000_000_000) { [self] in
+                        isArmed = false
+                        goOn()
+                    }
+                }
                 continue
             }
             guard let host = simulation.anyServingHost else { return }
@@ -108,6 +116,10 @@ package final class Controls {
         }
         simulation.trace.note("control \(request.id.number) \(describe(answer))")
         request.done(request, answer)
+        let index = simulation.newestState?.index ?? 0
+        for volume in guests.volumes where volume.knownAt == 0 || request.volumes.contains(where: { $0 === volume }) {
+            volume.knownAt = index
+        }
         simulation.look()
     }
     private func describe(_ answer: CommandAnswer) -> String {
@@ -166,7 +178,7 @@ package final class Controls {
         } _: { [self] request, answer in
             if case .refused = answer { return }
             for volume in volumes {
-                guard let record = request.host?.state?.volumes[volume.id]?.snapshot(tag) else {
+                guard let record = simulation.newestState?.volumes[volume.id]?.snapshot(tag) else {
                     return simulation.fail("catalog", "snapshot \(tag) of \(volume.name) was answered and is not there")
                 }
                 let shot = history.snapshot(
@@ -245,7 +257,6 @@ package final class Controls {
             service.catalog.propose(.removeVolume(volume.id, recursive: true), request: id, answer)
         } _: { [self] _, answer in
             guard answer == .done else { return }
-            volume.isRemoved = true
             guests.volumes.removeAll { $0 === volume }
         }
     }

@@ -25,7 +25,8 @@ package final class GuestVolume {
     var isExclusive = false
     /// What changes it as a whole is on its way.
     var isControlled = false
-    var isRemoved = false
+    /// The entry of the catalog that a host must have before it is asked.
+    var knownAt: UInt64 = 0
 
     init(_ id: VolumeId, _ name: String, _ sectors: Int, _ lineage: Lineage) {
         self.id = id
@@ -89,7 +90,8 @@ package final class Guests {
 
     func act(_ kind: StepKind, _ random: inout Random) {
         guard let host = simulation.servingHost(&random), inFlight.count < knobs.depth else { return }
-        let usable = volumes.filter { !$0.isExclusive }
+        let index = host.state?.index ?? 0
+        let usable = volumes.filter { !$0.isExclusive && $0.knownAt <= index }
         guard !usable.isEmpty else { return }
         let volume = random.pick(usable)
         switch kind {
@@ -259,7 +261,9 @@ package final class Guests {
             for operation in unanswered where operation.host === host { operation.volume.inFlight -= 1 }
             unanswered.removeAll { $0.host === host }
         }
-        let resends = random.chance(percent: knobs.resendPercent)
+        // Among several hosts another one may have held the volume since, and an operation belongs to the term of its first
+        // issue: a process that has just begun cannot know that yet, so that nothing is sent again there.
+        let resends = random.chance(percent: knobs.resendPercent) && simulation.hosts.count == 1
         for operation in lost {
             // Of overlapping ones the kernel promises no order, and neither does anybody here.
             let isAlone = !lost.contains {
