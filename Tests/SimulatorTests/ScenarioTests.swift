@@ -1,4 +1,4 @@
-// Every named scenario, with a few seeds.
+// Every named scenario, of one host.
 import Simulator
 import Testing
 
@@ -6,9 +6,7 @@ import Testing
     @Test(arguments: Scenario.all.filter { $0.kind == .single }.map(\.name))
     func scenarioKeepsTheContract(_ name: String) throws {
         let scenario = try #require(Scenario.named(name))
-        for seed in UInt64(1)...3 {
-            let outcome = Simulation(seed: seed, kind: scenario.kind, knobs: scenario.knobs(seed: seed)).run()
-            #expect(outcome.failure == nil, "replay: sheep-sim run --scenario \(name) --seed \(seed)")
-        }
+        let outcome = Simulation(seed: 1, kind: scenario.kind, knobs: scenario.knobs(seed: 1)).run()
+        #expect(outcome.failure == nil, "replay: sheep-sim run --scenario \(name)")
     }
 }
