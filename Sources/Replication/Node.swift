@@ -202,7 +202,10 @@ package final class Node {
         let commands = here + missing + distrusted
         let finish = { [self] in
             isStarted = true
-            for id in catalog.state.volumes.keys { pruner.prune(id) }
+            for id in catalog.state.volumes.keys {
+                shapes[id] = shape(id)
+                pruner.prune(id)
+            }
             recovery.wake()
             watchDownStores()
             watchIdleVolumes()
@@ -330,19 +333,29 @@ package final class Node {
 
     // MARK: what the catalog tells
 
+    /// What of each volume decides which copies and generations are needed, as it was last looked at.
+    private var shapes: [VolumeId: Shape] = [:]
+    private struct Shape {
+        let hidden: [ClosedRange<Generation>]
+        let copies: Int
+    }
+    private func shape(_ id: VolumeId) -> Shape? {
+        catalog.state.volumes[id].map { Shape(hidden: $0.currentPath.hidden, copies: $0.targetCopies) }
+    }
+
     private func changed(_ changes: [CatalogChange]) {
         var mapHasChanged = false
         for change in changes {
             switch change {
             case .map, .settings: mapHasChanged = true
-            case .volumeCreated: break
+            case .volumeCreated(let id): shapes[id] = shape(id)
             case .volumeChanged(let id):
-                let past = gateway.volumes[id]
-                let (hidden, copies) = (past?.path.hidden, past?.copies)
                 gateway.volumeChanged(id)
-                // A rollback hides generations; fewer copies leave some over.
-                if let past, hidden != past.path.hidden { pruner.prune(id) }
-                if let past, copies != past.copies { recovery.wake() }
+                // A rollback hides generations; fewer copies leave some over. Whether or not this gateway uses the volume.
+                let (past, now) = (shapes[id], shape(id))
+                shapes[id] = now
+                if past?.hidden != now?.hidden { pruner.prune(id) }
+                if past?.copies != now?.copies { recovery.wake() }
             case .snapshotCreated(let id, _): gateway.volumeChanged(id)
             case .snapshotRemoved(let id, _):
                 gateway.volumeChanged(id)
@@ -351,6 +364,7 @@ package final class Node {
                 gateway.volumeChanged(id)
                 // Kept for its clones: what only its current view reached goes.
                 if catalog.state.volumes[id] != nil { pruner.prune(id) }
+                shapes[id] = shape(id)
                 mustRemoveObjects = true
             case .directoryCreated, .directoryChanged, .directoryRemoved, .name: break
             }
