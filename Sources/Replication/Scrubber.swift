@@ -193,13 +193,16 @@ package final class Scrubber {
             let views = catalog.state.reachableViews(of: volume.id).filter { $0.contains(generation) }
             // Nobody can see it: pruning removes it.
             guard !views.isEmpty else { return finish(false) }
-            // Something newer hides it from some views; a rollback may have brought it back for others.
+            // Something newer hides it from some views; a rollback may have brought it back for others. Headers say so, not
+            // what can be read: another generation of a view may be bad, too, and a bad block may look fine the next time.
             func find(_ rest: ArraySlice<GenerationPath>) {
                 guard let view = rest.first else { return dropHidden(object, bad, generation, blocks, finish) }
-                let buffer = gateway.pool.buffer(blockSize)
-                bad.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
-                    guard case .success(let own) = result else { return finish(false) }
-                    if own.corrupt.isEmpty { return find(rest.dropFirst()) }
+                guard let above = view.above(generation) else {
+                    return refill(volume, object, bad, generation, view, blocks, finish)
+                }
+                bad.channel.view(object.id, above) { [self] result in
+                    guard case .success(let newer) = result, !newer.corrupt[block] else { return finish(false) }
+                    if newer.held[block] || newer.pending[block] { return find(rest.dropFirst()) }
                     refill(volume, object, bad, generation, view, blocks, finish)
                 }
             }
@@ -218,7 +221,10 @@ package final class Scrubber {
             guard let other = rest.first else { return completion(false) }
             let buffer = gateway.pool.buffer(blockSize)
             other.channel.view(object.id, view) { [self] result in
-                guard case .success(let composed) = result else { return attempt(rest.dropFirst()) }
+                // What it cannot say is not absent.
+                guard case .success(let composed) = result, !composed.isUnknown(blocks) else {
+                    return attempt(rest.dropFirst())
+                }
                 other.channel.read(object.id, view, blocks, into: buffer, bufferOffset: 0) { [self] result in
                     guard case .success(let read) = result, read.corrupt.isEmpty,
                         gateway.isCurrent(volume, object, other.channel.store)
@@ -314,5 +320,21 @@ package final class Scrubber {
             return false
         }
         return true
+    }
+}
+
+extension GenerationPath {
+    /// The part of the view above one of its generations: what hides that one's blocks. Nil: it is the newest.
+    fileprivate func above(_ generation: Generation) -> GenerationPath? {
+        guard generation < top else { return nil }
+        return GenerationPath(
+            top: top, hidden: [Generation.first...generation] + hidden.filter { $0.lowerBound > generation })
+    }
+}
+
+extension ComposedView {
+    /// Whether it says nothing of some of these blocks: a header cannot be read, or they are still to come.
+    fileprivate func isUnknown(_ blocks: BlockRange) -> Bool {
+        corrupt.containsAny(blocks) || pending.containsAny(blocks)
     }
 }
