@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-MAGIC, FORMAT, WORDS = 0x6D494353, 2, 65536 // 64
+MAGIC, FORMAT, WORDS = 0x6D494353, 3, 65536 // 64
 
 
 @dataclass
