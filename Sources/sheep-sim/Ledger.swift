@@ -1,5 +1,4 @@
-// The ledger of all seeds ever run: one line for each run that was added to it, and the sum of them all, which is read
-// back from the file. Nothing of it is ever dropped.
+// The ledger of all seeds ever run: one line for each run that was added to it. Nothing of it is ever dropped.
 import Glibc
 import Simulator
 
