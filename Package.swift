@@ -107,6 +107,8 @@ let package = Package(
         tests(
             "Replication",
             ["Model", "ObjectStore", "Wire", "Catalog", "Placement", "Simulator", "TestSupport", collections]),
+        .testTarget(
+            name: "SimulatorTests", dependencies: ["Simulator"], exclude: ["Golden"], swiftSettings: settings),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),

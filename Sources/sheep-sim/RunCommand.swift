@@ -31,8 +31,12 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Run seeds for so many hours.") var hours: Double?
     @Option(help: "Add the totals to this file.") var ledger: String?
     @Flag(help: "Do not look for the shortest plan that fails.") var whole = false
+    @Option(help: "Play this scenario, and print its trace.") var scenario: String?
+    @Flag(help: "List the scenarios.") var list = false
 
     func run() throws {
+        if list { return Play.list() }
+        if let scenario { return try Play.one(scenario) }
         if let seed { return try runOne(seed) }
         var range = seeds.map { ($0.first, $0.last) } ?? (1, 100)
         if hours != nil, seeds == nil { range = (1, UInt64.max / 2) }

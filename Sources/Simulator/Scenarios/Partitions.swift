@@ -1,0 +1,70 @@
+// Scenarios of networks that split: the minority freezes, the majority goes on, and what was split heals without a restart.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Replication
+
+extension Scenario {
+    static let partitions: [Scenario] = [
+        Scenario(
+            "partition-two-against-one",
+            "The host that writes is cut off from two others: it freezes, they go on, and all heals without a restart."
+        ) { s in
+            s.createVolume()
+            s.write(on: 1)
+            s.partition([[1], [2, 3]])
+            s.pass(seconds: 4)
+            let read = s.begin(.read, on: 1)
+            let late = s.begin(.write, on: 1)
+            let write = s.write(on: 2)
+            s.expectRead(on: 3, shows: write)
+            s.pass(seconds: 10)
+            s.expectUnanswered(read)
+            s.expectUnanswered(late)
+            s.heal()
+            s.expectShows(read, write)
+            s.expectErrno(.inputOutput, late)
+            s.expectRedundancy()
+            s.expectRead(on: 1, shows: write)
+        },
+        Scenario(
+            "partition-two-against-two",
+            "Two hosts against two: both sides freeze, and both go on when they see each other again.",
+            { $0.hosts = 4 }
+        ) { s in
+            s.createVolume()
+            let write = s.write(on: 1)
+            s.partition([[1, 2], [3, 4]])
+            s.pass(seconds: 5)
+            let reads = (1...4).map { s.begin(.read, on: $0) }
+            let writes = [s.begin(.write, on: 2, at: 64), s.begin(.write, on: 4, at: 64)]
+            s.pass(seconds: 15)
+            for asked in reads + writes { s.expectUnanswered(asked) }
+            s.heal()
+            for read in reads { s.expectShows(read, write) }
+            for write in writes { s.expectDone(write) }
+            s.expectRedundancy()
+        },
+        Scenario(
+            "partition-one-against-one",
+            "Of two hosts each is alone, for there is no third voter: both freeze.",
+            {
+                $0.hosts = 2; $0.settings.copies = 2
+            }
+        ) { s in
+            s.createVolume()
+            let write = s.write(on: 1)
+            s.partition([[1], [2]])
+            s.pass(seconds: 5)
+            let reads = (1...2).map { s.begin(.read, on: $0) }
+            let late = s.begin(.write, on: 1, at: 64)
+            s.pass(seconds: 15)
+            for asked in reads + [late] { s.expectUnanswered(asked) }
+            s.heal()
+            for read in reads { s.expectShows(read, write) }
+            s.expectDone(late)
+            s.expectRedundancy()
+        },
+    ]
+}

@@ -1,0 +1,65 @@
+// What stores have in a scenario, and what the cluster map says of them.
+import Catalog
+import Model
+import ObjectStore
+import OrderedCollections
+import Replication
+
+extension Script {
+    func objectsOf(_ copy: Copy) -> [ObjectId] {
+        copy.objects.volumes().flatMap { copy.objects.objects(of: $0).map(\.object) }
+    }
+    /// The stores of a host in the newest map.
+    func stores(_ number: Int) -> [StoreRecord] {
+        state?.map.stores.filter { $0.node == host(number).id } ?? []
+    }
+    func expectStatus(_ number: Int, _ status: StoreStatus, within seconds: UInt64 = 60) {
+        wait("the store of host \(number) is \(status)", seconds: seconds) {
+            !stores(number).isEmpty && stores(number).allSatisfy { $0.status == status }
+        }
+    }
+    /// Every store that is up has all that it should have, and nobody has anything left to do.
+    var isRedundant: Bool {
+        let hosts = running
+        return !hosts.isEmpty
+            && hosts.allSatisfy { host in
+                host.isAtRest
+                    && host.state?.map.stores.allSatisfy {
+                        $0.status == .out || $0.status == .up && host.state!.map.missingRanges(of: $0.id).isEmpty
+                    } ?? false
+            }
+    }
+    func expectRedundancy(within seconds: UInt64 = 120) {
+        wait("redundancy is whole", seconds: seconds) { isRedundant }
+    }
+    /// Bytes that were copied from store to store by processes that are there now.
+    var bytesMoved: UInt64 {
+        world.cluster?.hosts.reduce(0) { $0 + ($1.node?.node.gateway.bytesPulled ?? 0) } ?? 0
+    }
+    /// The copies of an object, by store.
+    func copies(of name: String = "vm", object index: UInt32 = 0) -> [(copy: Copy, entry: CopyEntry)] {
+        let object = ObjectId(volume(name).id, index)
+        return world.hosts.flatMap(\.copies).sorted { $0.store < $1.store }.compactMap { copy in
+            copy.objects.entry(object).map { (copy, $0) }
+        }
+    }
+    /// What the administrator is told on that host.
+    func tellReport(_ number: Int) {
+        guard isGoing, let report = host(number).administration?.report() else { return }
+        for line in report.problems + report.risks { tell("host \(number) reports: \(line)") }
+    }
+}
+
+extension Script {
+    /// Waits for the moment at which some copies of the object have a write, and others do not.
+    func waitUntilCopiesDiffer(of name: String = "vm", object: UInt32 = 0, _ count: Int = 3) {
+        waitSilently("a write is on some copies only", seconds: 10) {
+            let copies = copies(of: name, object: object)
+            return !copies.isEmpty && (copies.count < count || Set(copies.map(\.entry.version)).count > 1)
+        }
+        guard isGoing else { return }
+        let newest = copies(of: name, object: object).map(\.entry.version).max()
+        let having = copies(of: name, object: object).filter { $0.entry.version == newest }.map(\.copy.store)
+        tell("only store \(having.map(\.description).joined(separator: " and ")) has it")
+    }
+}
