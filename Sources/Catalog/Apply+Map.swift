@@ -87,6 +87,33 @@ extension CatalogState {
         return .done
     }
 
+    /// Several stores that are up came back from the same loss of power: none of them is better than the others, so that
+    /// each leaves S only where a member is up that went on all the time.
+    mutating func sessionsBroke(_ list: [BrokenSession], _ wallClock: UInt64) -> [CatalogChange] {
+        var broken: [Int] = []
+        for item in list {
+            guard let index = map.stores.firstIndex(where: { $0.id == item.store }), map.stores[index].status == .up,
+                map.stores[index].session != item.session
+            else { continue }
+            map.stores[index].session = item.session
+            map.stores[index].changedWallClock = wallClock
+            map.stores[index].sessionBrokeAt = map.epoch.next
+            broken.append(index)
+        }
+        guard !broken.isEmpty else { return [] }
+        let others = map.stores.indices.filter { !broken.contains($0) && map.stores[$0].status == .up }
+        for index in broken {
+            for other in others where map.stores[other].node != map.stores[index].node {
+                for copies in 1...map.levelCount {
+                    map.stores[index].inSync[copies: copies].subtract(map.stores[other].inSync[copies: copies])
+                }
+            }
+        }
+        var changes: [CatalogChange] = []
+        finishMapChange(&changes)
+        return changes
+    }
+
     /// A member of S whose session broke leaves S where a member on another node is up; stores of its own node broke
     /// with it, so they are no better.
     private mutating func leaveToUnbrokenMembers(_ index: Int) {

@@ -74,6 +74,8 @@ package final class Node {
     package private(set) var failed: OrderedDictionary<StoreId, String> = [:]
     /// Stores that are attached and shall become part of the cluster: the map does not have them yet.
     var joining: [StoreId] = []
+    /// Stores that the map had at some time in this life.
+    private var seen: [StoreId] = []
     /// Stores that are no part of the cluster any more, until their files are closed.
     private var leaving: [Leaver] = []
     /// Lines for the log.
@@ -135,8 +137,22 @@ package final class Node {
         stores.append(
             AttachedStore(id: parts.id, path: parts.path, disk: parts.disk, copy: copy, session: parts.session))
         stores.sort { $0.id < $1.id }
-        gateway.attach(isClustered ? GuardedCopy(copy, clock: clock) : copy)
+        if isClustered { attachKnownStores() } else { gateway.attach(copy) }
         if let store = stores.first(where: { $0.id == parts.id }) { onAttach(store) }
+    }
+
+    /// In a cluster the gateway uses a store of its own node like any other: only in the session that the map has of it.
+    private func attachKnownStores() {
+        guard isClustered else { return }
+        for store in stores {
+            let record = catalog.state.map.store(store.id)
+            let isKnown = record?.status == .up && record?.session == store.session
+            if !isKnown {
+                gateway.letGo(store.id)
+            } else if gateway.channel(store.id) == nil {
+                gateway.attach(GuardedCopy(store.copy, clock: clock))
+            }
+        }
     }
 
     /// A store of this node that could not be opened: it is not up, for this reason.
@@ -233,7 +249,10 @@ package final class Node {
         for id in catalog.state.catalogStores where isGone(id) && !leaving.contains(where: { $0.store.id == id }) {
             storage.detach(store: id) { _ in }
         }
+        for store in stores where map.store(store.id) != nil && !seen.contains(store.id) { seen.append(store.id) }
         for store in stores where map.store(store.id) == nil && !joining.contains(store.id) {
+            // In a cluster the map may be older than the store.
+            if isClustered, !seen.contains(store.id) { continue }
             detach(store.id)
             leaving.append(Leaver(store))
         }
@@ -323,6 +342,7 @@ package final class Node {
         if mapHasChanged {
             letRemovedStoresGo()
             for store in stores { store.copy.mapChanged() }
+            attachKnownStores()
             gateway.mapChanged()
             watchDownStores()
             // Volumes are taken when all stores are there.

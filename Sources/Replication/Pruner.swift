@@ -12,6 +12,10 @@ package final class Pruner {
     var copies: () -> [Copy] = { [] }
     /// A copy of the object is being synchronised: what its source has must stay where it is.
     var isBusy: (ObjectId) -> Bool = { _ in false }
+    /// In a cluster: whether all who may read have the catalog up to here.
+    var mayPrune: (UInt64) -> Bool = { _ in true }
+    /// Where the catalog was when a volume was to be looked at.
+    private var queuedAt: [VolumeId: UInt64] = [:]
     /// Copies that are not complete, or busy, are looked at again after this while.
     private let patienceMilliseconds: UInt64 = 5_000
     private var mustLookAgain = false
@@ -31,6 +35,11 @@ package final class Pruner {
 
     /// Looks at a volume (again).
     package func prune(_ volume: VolumeId) {
+        queuedAt[volume] = catalog.state.index
+        enqueue(volume)
+    }
+
+    private func enqueue(_ volume: VolumeId) {
         if !queue.contains(volume) { queue.append(volume) }
         guard !isRunning else { return }
         isRunning = true
@@ -45,14 +54,28 @@ package final class Pruner {
         let id = queue.removeFirst()
         lastVolume = id
         guard catalog.state.volumes[id] != nil else { return next() }
+        guard mayPrune(queuedAt[id] ?? 0) else {
+            postpone(id, milliseconds: 1_000)
+            return next()
+        }
         var work: [(Copy, ObjectId)] = []
         let views = catalog.state.reachableViews(of: id)
+        let newest = catalog.state.volumes[id]?.generation ?? .first
         for copy in copies() {
             copy.objects.forEach(in: id) { entry in
-                if action(for: entry, views) != nil { work.append((copy, entry.object)) }
+                if action(for: entry, views, newest) != nil { work.append((copy, entry.object)) }
             }
         }
         run(work[...])
+    }
+
+    private func postpone(_ id: VolumeId, milliseconds: UInt64) {
+        postponed.append(id)
+        clock.after(milliseconds: milliseconds) { [weak self] in
+            guard let self else { return }
+            enqueue(id)
+            if let position = postponed.firstIndex(of: id) { postponed.remove(at: position) }
+        }
     }
 
     private enum Action {
@@ -61,10 +84,15 @@ package final class Pruner {
     }
 
     /// The first thing to do for a copy, or nil.
-    private func action(for entry: CopyEntry, _ views: [GenerationPath]) -> Action? {
-        if let only = entry.onlyGeneration { return views.contains { $0.contains(only) } ? nil : .remove(only) }
+    ///
+    /// A generation beyond the newest one was opened by a snapshot that this node has not heard of yet.
+    private func action(for entry: CopyEntry, _ views: [GenerationPath], _ newest: Generation) -> Action? {
+        if let only = entry.onlyGeneration {
+            return only > newest || views.contains { $0.contains(only) } ? nil : .remove(only)
+        }
         let generations = entry.generations.map(\.generation)
         for (position, generation) in generations.enumerated() {
+            if generation > newest { return nil }
             let through = views.filter { $0.contains(generation) }
             if through.isEmpty { return .remove(generation) }
             guard position + 1 < generations.count else { continue }
@@ -78,21 +106,16 @@ package final class Pruner {
         guard let (copy, object) = work.first else {
             if mustLookAgain, let id = lastVolume {
                 mustLookAgain = false
-                postponed.append(id)
-                clock.after(milliseconds: patienceMilliseconds) { [weak self] in
-                    guard let self else { return }
-                    if let position = postponed.firstIndex(of: id) { postponed.remove(at: position) }
-                    prune(id)
-                }
+                postpone(id, milliseconds: patienceMilliseconds)
             }
             return next()
         }
         let goOn = { [self] in clock.after(milliseconds: 0) { [weak self] in self?.run(work.dropFirst()) } }
         let views = catalog.state.reachableViews(of: object.volume)
         guard catalog.state.volumes[object.volume] != nil, let entry = copy.objects.entry(object),
-            let action = action(for: entry, views)
+            let action = action(for: entry, views, catalog.state.volumes[object.volume]?.generation ?? .first)
         else { return goOn() }
-        guard entry.state == .complete, !isBusy(object) else {
+        guard entry.state == .complete, !isBusy(object), mayPrune(queuedAt[object.volume] ?? 0) else {
             mustLookAgain = true
             return goOn()
         }

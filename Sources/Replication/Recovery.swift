@@ -28,6 +28,8 @@ package final class Recovery {
     var skipped: [StoreId] = []
     /// Volumes that could not be given more copies in this round.
     private var notRaised: [VolumeId] = []
+    /// In a cluster: the index of the catalog at which a volume was found to be deleted.
+    private var deletedAt: [VolumeId: UInt64] = [:]
     private var isRetryArmed = false
     private var isRunning = false
     private var mustRunAgain = false
@@ -360,6 +362,15 @@ package final class Recovery {
             for id in copy.objects.volumes() where state.volumes[id] == nil {
                 // A volume that this node has not heard of yet.
                 if peers != nil, id.rawValue >= state.nextVolumeId { continue }
+                if let peers {
+                    // Nor one that somebody may still read.
+                    let seen = deletedAt[id] ?? state.index
+                    deletedAt[id] = seen
+                    guard peers.allHaveSeen(seen) else {
+                        retry(milliseconds: 1_000)
+                        continue
+                    }
+                }
                 let isDeleted = state.deletedVolumes[id] != nil
                 for entry in copy.objects.objects(of: id) { work.append((copy, entry.object, isOrphan: !isDeleted)) }
             }

@@ -66,6 +66,8 @@ package final class LeaseKeeper {
     // The voter.
     /// When this node last acked a heartbeat of each other's session, ascending by node.
     private var acked: [(session: NodeSession, at: Instant)] = []
+    /// When this node first saw each open session of others.
+    private var opened: [(session: NodeSession, at: Instant)] = []
     /// Since when this node counts as a voter under the current key.
     private var votingSince: Instant?
     private let startedAt: Instant
@@ -174,7 +176,8 @@ package final class LeaseKeeper {
     private func silentSince(_ session: NodeSession) -> Instant {
         var since = max(startedAt, votingSince ?? clock.now)
         if let last = acked.first(where: { $0.session.node == session.node }) { since = max(since, last.at) }
-        return since
+        // One that was opened a moment ago has had no time for a heartbeat.
+        return max(since, opened.first { $0.session == session }?.at ?? clock.now)
     }
     private func isSilent(_ session: NodeSession) -> Bool {
         guard let times = times(session) else { return false }
@@ -277,6 +280,10 @@ package final class LeaseKeeper {
         tickOthers()
     }
     private func watchVoters() {
+        opened.removeAll { !catalog.record.isOpen($0.session) }
+        for record in catalog.record.sessions where record.isOpen && record.session.node != me {
+            if !opened.contains(where: { $0.session == record.session }) { opened.append((record.session, clock.now)) }
+        }
         if !catalog.record.voters.contains(ownVoter) {
             votingSince = nil
         } else if votingSince == nil {

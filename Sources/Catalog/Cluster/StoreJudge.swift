@@ -45,6 +45,8 @@ package final class StoreJudge {
     private var reports: [(report: ReachReport, at: Instant)] = []
     /// What was seen of each store's status, ascending by id.
     private var histories: [History] = []
+    /// Since when stores have been seen whose sessions broke.
+    private var brokenSince: Instant?
     private struct History {
         let store: StoreId
         var status: StoreStatus
@@ -77,6 +79,9 @@ package final class StoreJudge {
             \.report)
         guard mayDecide(map, fresh) else { return [] }
         var up = map.stores.filter { $0.status == .up }
+        if let broken = broken(up, fresh) {
+            return broken.isEmpty ? [] : [.sessionsBroke(map.epoch, broken, wallClock: clock.wallClock)]
+        }
         var commands: [CatalogCommand] = []
         for store in up {
             guard let report = fresh.first(where: { $0.node == store.node }) else { continue }
@@ -105,6 +110,28 @@ package final class StoreJudge {
             defer { epoch = epoch.next }
             return .inEpoch(epoch, command)
         }
+    }
+
+    /// Stores that are up and came back from a loss of power. It is waited for a moment for the nodes that have not spoken,
+    /// which may have lost it, too; nobody is judged meanwhile (empty). Nil: there are none.
+    private func broken(_ up: [StoreRecord], _ fresh: [ReachReport]) -> [BrokenSession]? {
+        var list: [BrokenSession] = []
+        var hasAllSpoken = true
+        for store in up {
+            guard let report = fresh.first(where: { $0.node == store.node }) else {
+                hasAllSpoken = false
+                continue
+            }
+            guard let session = report.own[store.id], session.bootId != store.session.bootId else { continue }
+            list.append(BrokenSession(store: store.id, session: session))
+        }
+        guard !list.isEmpty else {
+            brokenSince = nil
+            return nil
+        }
+        let since = brokenSince ?? clock.now
+        brokenSince = since
+        return hasAllSpoken || clock.now.milliseconds(since: since) >= StoreJudge.firstWaitMilliseconds ? list : []
     }
 
     /// The lowest node decides that is up and says that the catalog commits there; where no store is up, the lowest of all.

@@ -9,23 +9,34 @@ extension ClusterNode {
 
     func ownReport() -> ReachReport {
         var own: [StoreId: StoreSession] = [:]
-        for store in node.stores where node.failed[store.id] == nil { own[store.id] = store.session }
         var failed: [StoreId: String] = [:]
+        for store in node.stores where node.failed[store.id] == nil {
+            if isShut { failed[store.id] = "its node was stopped" } else { own[store.id] = store.session }
+        }
         for (store, reason) in node.failed { failed[store] = reason }
         var sights: [StoreId: ReachReport.Sight] = [:]
         for record in catalog.state.map.stores where record.node != id {
             sights[record.id] = reach.look(
                 record.id, link: peer(record.node), isSilent: remote.isSilent(record.id))
         }
-        return ReachReport(node: id, isActive: catalog.isActive, own: own, failed: failed, sights: sights)
+        return ReachReport(node: id, isActive: catalog.isActive && !isShut, own: own, failed: failed, sights: sights)
     }
 
     func sayWhatIsReached() {
         let report = ownReport()
         judge.take(report)
-        heard[id] = Heard(report: report, voterKey: catalog.log.key, isLeaving: isLeaving, at: clock.now)
+        heard[id] = Heard(report: report, voterKey: catalog.log.key, isLeaving: isLeaving, index: catalog.state.index, at: clock.now)
         for peer in peers {
-            messenger.send(.report(report, voterKey: catalog.log.key, isLeaving: isLeaving), to: peer.node)
+            messenger.send(
+                .report(report, voterKey: catalog.log.key, isLeaving: isLeaving, index: catalog.state.index),
+                to: peer.node)
+        }
+    }
+
+    /// Whether every node that may answer anything has the catalog up to here: what was removed then is read by nobody.
+    func allHaveSeen(_ index: UInt64) -> Bool {
+        catalog.record.sessions.allSatisfy { record in
+            !record.isOpen || record.session.node == id || heard[record.session.node]?.index ?? 0 >= index
         }
     }
 
@@ -119,7 +130,11 @@ extension ClusterNode {
         node.gateway.prepareAll(volume) { [weak self] in
             guard let self else { return }
             isSettling = false
-            let isOpen = volume.summaries.contains { !$0.value.isUniform }
+            for (index, object) in volume.objects.sorted(by: { $0.key < $1.key })
+            where object.isPrepared && volume.exceptions[index] == nil { volume.summaries[index]?.isUniform = true }
+            let isOpen = volume.summaries.contains {
+                !$0.value.isUniform && !(volume.objects[$0.key]?.isPrepared ?? false)
+            }
             if isOpen, node.gateway.volumes[id] === volume {
                 // A store that is missing may come back.
                 clock.after(milliseconds: 2_000) { [weak self] in self?.settleSoon(id) }

@@ -38,6 +38,8 @@ package final class ClusterNode {
         let report: ReachReport
         let voterKey: UInt64
         let isLeaving: Bool
+        /// Up to where it has the catalog.
+        let index: UInt64
         let at: Instant
     }
     /// In the group now.
@@ -51,6 +53,8 @@ package final class ClusterNode {
     /// Volumes some of whose copies are to be made equal before anybody asks for them.
     var unsettled: [VolumeId] = []
     var isSettling = false
+    /// Its stores are closed: the others need not find out.
+    private(set) var isShut = false
     private(set) var isStopped = false
     /// This process must end, for this reason; it may start again.
     package var onStop: (SheepError) -> Void = { _ in }
@@ -104,6 +108,7 @@ package final class ClusterNode {
         node.pruner.isBusy = { [unowned self] in
             node.gateway.isSynchronising($0) || server.isCompared($0)
         }
+        node.pruner.mayPrune = { [unowned self] in allHaveSeen($0) }
         node.recovery.peers = self
         node.scrubber.checkElsewhere = { [unowned self] id, deep, repair, completion in
             volumes.submit(.check(id, deep: deep, repair: repair)) { answer in
@@ -144,6 +149,9 @@ package final class ClusterNode {
     package func shutDown(_ completion: @escaping () -> Void) {
         volumes.isStopping = true
         node.shutDown { [self] in
+            isShut = true
+            for store in node.stores { server.detach(store.id) }
+            sayWhatIsReached()
             keeper.endSession { [self] in
                 stop()
                 world.group.leave()
@@ -189,9 +197,9 @@ package final class ClusterNode {
             keeper.receive(message, from: other)
             volumes.answerParked()
         case .transfer(let message): catalog.handle(.received(message, from: other))
-        case .report(let report, let voterKey, let isLeaving):
+        case .report(let report, let voterKey, let isLeaving, let index):
             guard report.node == other else { return }
-            heard[other] = Heard(report: report, voterKey: voterKey, isLeaving: isLeaving, at: clock.now)
+            heard[other] = Heard(report: report, voterKey: voterKey, isLeaving: isLeaving, index: index, at: clock.now)
             judge.take(report)
         case .request, .answer, .ask: break
         }
@@ -263,6 +271,9 @@ extension ClusterNode {
     package var isQuiet: Bool {
         volumes.isAtRest && unsettled.isEmpty && !isSettling && catalog.waitingCount == 0
             && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
+            && !node.gateway.volumeOrder.contains { id in
+                node.gateway.volumes[id]?.exceptions.contains { $0.value.contains { $0.value != .complete } } ?? false
+            }
             && node.pruner.pendingVolumes == 0 && !node.scrubber.status.isRunning
     }
 }

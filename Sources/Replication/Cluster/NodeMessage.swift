@@ -7,8 +7,9 @@ import Wire
 
 package enum NodeMessage: Sendable {
     case lease(LeaseMessage)
-    /// What the sender reaches; its key as a voter, and whether it is on its way out of the cluster.
-    case report(ReachReport, voterKey: UInt64, isLeaving: Bool)
+    /// What the sender reaches; its key as a voter, whether it is on its way out of the cluster, and up to where it has the
+    /// catalog.
+    case report(ReachReport, voterKey: UInt64, isLeaving: Bool, index: UInt64)
     case transfer(TransferMessage)
     /// To the holder of a volume under this term. All of the sender's requests to this node with a smaller number than
     /// `finished` have been answered there.
@@ -28,10 +29,11 @@ package enum NodeMessage: Sendable {
         case .lease(let message):
             w.write(UInt8(1))
             w.writeRaw(message.encoded())
-        case .report(let report, let voterKey, let isLeaving):
+        case .report(let report, let voterKey, let isLeaving, let index):
             w.write(UInt8(2))
             w.write(voterKey)
             w.write(isLeaving)
+            w.write(index)
             w.writeRaw(report.encoded())
         case .transfer(let message):
             w.write(UInt8(3))
@@ -60,7 +62,9 @@ package enum NodeMessage: Sendable {
         case 2:
             let key = try r.read(UInt64.self)
             let isLeaving = try r.readBool()
-            self = .report(try ReachReport(decoding: try r.readRaw(r.remaining)), voterKey: key, isLeaving: isLeaving)
+            let index = try r.read(UInt64.self)
+            self = .report(
+                try ReachReport(decoding: try r.readRaw(r.remaining)), voterKey: key, isLeaving: isLeaving, index: index)
         case 3: self = .transfer(try TransferMessage(decoding: try r.readRaw(r.remaining), cluster))
         case 4:
             let number = try r.read(UInt64.self)

@@ -21,6 +21,8 @@ protocol RecoveryPeers: AnyObject {
     func removable(
         _ volume: VolumeId, _ store: StoreId, _ epoch: Epoch, _ indices: [UInt32],
         _ completion: @escaping ([Bool]) -> Void)
+    /// Whether all nodes that may read have the catalog up to here.
+    func allHaveSeen(_ index: UInt64) -> Bool
     /// Void when any lease was given since the digest was taken.
     func propose(_ command: CatalogCommand, digest: UInt64, _ completion: @escaping (CommandAnswer) -> Void)
 }

@@ -11,7 +11,9 @@ final class RoutedOperation {
     let buffer: Buffer?
     let bufferOffset: Int
     /// From another node: it is never issued under a second term here, for that node decides what becomes of it.
-    let isForwarded: Bool
+    var isForwarded: Bool { requiredTerm != nil }
+    /// The only term under which it may be done here.
+    let requiredTerm: Term?
     let order: UInt64
     private var completion: ((VolumeAnswer) -> Void)?
     /// The term of its first issue by this node's gateway.
@@ -24,13 +26,13 @@ final class RoutedOperation {
     var isDoubted = false
 
     init(
-        _ request: VolumeRequest, buffer: Buffer?, bufferOffset: Int, isForwarded: Bool, order: UInt64,
+        _ request: VolumeRequest, buffer: Buffer?, bufferOffset: Int, requiredTerm: Term?, order: UInt64,
         _ completion: @escaping (VolumeAnswer) -> Void
     ) {
         self.request = request
         self.buffer = buffer
         self.bufferOffset = bufferOffset
-        self.isForwarded = isForwarded
+        self.requiredTerm = requiredTerm
         self.order = order
         self.completion = completion
     }
@@ -66,6 +68,8 @@ final class VolumeRoute {
     var forwarded: [RoutedOperation] = []
     var openCount = 0
     var isRetryArmed = false
+    /// Since when it is waited for a volume that the catalog here has not heard of.
+    var unknownSince: Instant?
     /// Who was given the lease, and how long it is left to him.
     var favoured: (node: NodeId, until: Instant)?
     var heldSince = Instant(nanoseconds: 0)

@@ -68,12 +68,12 @@ package final class VolumeRouter {
     // MARK: operations begin
 
     func submit(
-        _ request: VolumeRequest, buffer: Buffer? = nil, bufferOffset: Int = 0, isForwarded: Bool = false,
+        _ request: VolumeRequest, buffer: Buffer? = nil, bufferOffset: Int = 0, requiredTerm: Term? = nil,
         _ completion: @escaping (VolumeAnswer) -> Void
     ) {
         order += 1
         let operation = RoutedOperation(
-            request, buffer: buffer, bufferOffset: bufferOffset, isForwarded: isForwarded, order: order, completion)
+            request, buffer: buffer, bufferOffset: bufferOffset, requiredTerm: requiredTerm, order: order, completion)
         let route = route(request.volume)
         if case .held(let term) = route.phase, route.waiting.isEmpty { return start(operation, route, term) }
         route.enqueue(operation)
@@ -91,6 +91,7 @@ package final class VolumeRouter {
         }
         guard !route.waiting.isEmpty else { return }
         guard let record = cluster.state.volumes[route.id] else {
+            if mayComeYet(route) { return retry(route) }
             let waiting = route.waiting
             route.waiting = []
             return clock.after(milliseconds: 0) { for operation in waiting { operation.finish(.gone(operation)) } }
@@ -101,6 +102,15 @@ package final class VolumeRouter {
         if let favoured = route.favoured, clock.now < favoured.until { return retry(route) }
         if isStopping { return retry(route) }
         take(route)
+    }
+
+    /// Whether a volume that this node does not know may only be new to it: its catalog is behind.
+    private func mayComeYet(_ route: VolumeRoute) -> Bool {
+        guard route.id.rawValue >= cluster.state.nextVolumeId else { return false }
+        if !cluster.isActive { return true }
+        let since = route.unknownSince ?? clock.now
+        route.unknownSince = since
+        return clock.now.milliseconds(since: since) < patienceMilliseconds
     }
 
     /// Again in a moment, unless the catalog changes sooner.
@@ -142,6 +152,9 @@ package final class VolumeRouter {
     // MARK: at this node's gateway
 
     private func start(_ operation: RoutedOperation, _ route: VolumeRoute, _ term: Term) {
+        if let required = operation.requiredTerm, required != term {
+            return clock.after(milliseconds: 0) { operation.finish(.notHere) }
+        }
         if let issued = operation.issued {
             // What another node may have overtaken is not issued again.
             let since = cluster.record.holder(of: route.id)?.since ?? .none
@@ -351,7 +364,7 @@ package final class VolumeRouter {
             let blocks = blockCount(offset, count)
             let buffer = gateway.pool.buffer(blocks * blockSize)
             let head = Int(offset % UInt64(blockSize))
-            submit(request, buffer: buffer, bufferOffset: head, isForwarded: true) { answer in
+            submit(request, buffer: buffer, bufferOffset: head, requiredTerm: term) { answer in
                 guard case .ended(nil) = answer else { return reply(answer, nil) }
                 buffer.fillZero(0..<head)
                 buffer.fillZero(head + count..<blocks * blockSize)
@@ -363,9 +376,9 @@ package final class VolumeRouter {
             route.countWrite(by: from, isOwn: false, now: clock.now)
             submit(
                 request, buffer: payload.buffer,
-                bufferOffset: payload.firstBlock * blockSize + Int(offset % UInt64(blockSize)), isForwarded: true
+                bufferOffset: payload.firstBlock * blockSize + Int(offset % UInt64(blockSize)), requiredTerm: term
             ) { reply($0, nil) }
-        default: submit(request, isForwarded: true) { reply($0, nil) }
+        default: submit(request, requiredTerm: term) { reply($0, nil) }
         }
     }
 

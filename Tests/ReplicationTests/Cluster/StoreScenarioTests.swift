@@ -34,13 +34,13 @@ import Testing
     }
 
     @Test func recoveryAfterAHostIsOut() {
-        let world = HostsWorld(hosts: 4) { $0.downOutIntervalMilliseconds = 8_000 }
+        let world = HostsWorld(hosts: 5) { $0.downOutIntervalMilliseconds = 8_000 }
         let volume = world.makeVolume()
         for i in 0..<6 { #expect(world.write(volume, UInt8(i + 1), at: UInt64(i) << 22, on: 1 + i % 3) == nil) }
         world.kill(world.host(2))
         world.run("it is out") { world.status(world.host(2), seenBy: 1) == .out }
         #expect(world.write(volume, 77, at: 1 << 22, on: 3) == nil)
-        let rest = [1, 3, 4].map { world.node($0) }
+        let rest = [1, 3, 4, 5].map { world.node($0) }
         world.run("made anew", seconds: 300) {
             rest.allSatisfy { node in
                 let map = node.catalog.state.map
