@@ -166,6 +166,8 @@ package final class Simulation {
         return serving.isEmpty ? nil : serving[random.below(serving.count)]
     }
     var anyServingHost: (any SimulatedHost)? { hosts.first { $0.service != nil && !$0.isStopped } }
+    /// Of those who serve, the catalog that has most.
+    var newestState: CatalogState? { hosts.compactMap(\.state).max { $0.index < $1.index } }
     private func served(_ host: any SimulatedHost) {
         guests.hostServes(host)
         controls.goOn()

@@ -37,6 +37,8 @@ package final class Controls {
     private(set) var open: [Request] = []
     private var numbers: UInt64 = 0
     private var names = 0
+    /// It is looked again in a while.
+    private var isArmed = false
     private(set) var count = 0
     private static let attributes = FileAttributes(uid: 0, gid: 0, mode: 0o644, time: 0)
 
@@ -77,7 +79,13 @@ package final class Controls {
         for request in open where request.host == nil {
             if request.needsQuiet, request.volumes.contains(where: { $0.inFlight > 0 }) { continue }
             if request.needsQuiet, simulation.mayHaveStragglers {
-                simulation.queue.after(nanoseconds: 5_000_000_000) { [self] in goOn() }
+                if !isArmed {
+                    isArmed = true
+                    simulation.queue.after(nanoseconds: 5_000_000_000) { [self] in
+                        isArmed = false
+                        goOn()
+                    }
+                }
                 continue
             }
             guard let host = simulation.anyServingHost else { return }
@@ -166,7 +174,7 @@ package final class Controls {
         } _: { [self] request, answer in
             if case .refused = answer { return }
             for volume in volumes {
-                guard let record = request.host?.state?.volumes[volume.id]?.snapshot(tag) else {
+                guard let record = simulation.newestState?.volumes[volume.id]?.snapshot(tag) else {
                     return simulation.fail("catalog", "snapshot \(tag) of \(volume.name) was answered and is not there")
                 }
                 let shot = history.snapshot(
