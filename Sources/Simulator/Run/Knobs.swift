@@ -15,6 +15,8 @@ package enum HostKind: String, CaseIterable, Sendable {
 
 package struct Knobs: Sendable {
     package var hosts = 1
+    /// Hosts that are no members in the beginning.
+    package var joiners = 0
     package var storesPerHost = 3
     package var settings = Settings()
     package var gatewayOptions = GatewayOptions()

@@ -66,5 +66,55 @@ extension Scenario {
             s.expectDone(late)
             s.expectRedundancy()
         },
+        Scenario(
+            "one-way-loss",
+            "What a replica is sent does not arrive, what it sends does: it leaves the map in time, and comes back when the way is free."
+        ) { s in
+            s.createVolume()
+            s.write(on: 1)
+            s.cutOneWay(from: 1, to: 3)
+            let write = s.write(on: 1, seconds: 10)
+            s.expectRead(on: 2, shows: write)
+            s.wait("one store is down") { s.state?.map.stores.contains { $0.status == .down } ?? false }
+            s.pass(seconds: 5)
+            s.tellReport(2)
+            s.write(on: 1, at: 64, seconds: 1)
+            s.heal()
+            s.expectRedundancy()
+            s.expectRead(on: 3, shows: write)
+        },
+        Scenario(
+            "partition-of-the-data-network",
+            "The network of the data splits and corosync's does not: the larger side goes on, the other one says nothing."
+        ) { s in
+            s.createVolume()
+            s.write(on: 1)
+            s.partition([[1], [2, 3]], of: .data)
+            s.pass(seconds: 6)
+            let read = s.begin(.read, on: 1)
+            let write = s.write(on: 2, seconds: 30)
+            s.expectRead(on: 3, shows: write)
+            s.pass(seconds: 10)
+            s.expectUnanswered(read)
+            s.heal()
+            s.expectShows(read, write)
+            s.expectRedundancy()
+        },
+        Scenario(
+            "partition-of-corosyncs-network",
+            "Corosync's network splits and that of the data does not: guests go on, whichever side they are on, and changes wait for the majority."
+        ) { s in
+            s.createVolume()
+            s.write(on: 1)
+            s.partition([[1], [2, 3]], of: .corosync)
+            s.pass(seconds: 6)
+            let write = s.write(on: 2, seconds: 30)
+            s.expectRead(on: 3, shows: write)
+            s.createVolume("new", on: 2)
+            s.pass(seconds: 5)
+            s.heal()
+            s.expectRead(on: 1, shows: write)
+            s.expectRedundancy()
+        },
     ]
 }

@@ -98,7 +98,7 @@ extension Script {
 
     func disk(_ number: Int, _ disk: Int = 0) -> SimulatedDisk { host(number).disks[disk] }
     /// Operations of this kind fail with EIO from now on.
-    func breakDisk(_ number: Int, _ at: Int = 0, _ breakage: SimulatedDisk.Breakage) {
+    func breakDisk(_ number: Int, disk at: Int = 0, _ breakage: SimulatedDisk.Breakage) {
         guard isGoing else { return }
         let what =
             switch breakage {

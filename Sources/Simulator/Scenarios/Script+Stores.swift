@@ -63,3 +63,22 @@ extension Script {
         tell("only store \(having.map(\.description).joined(separator: " and ")) has it")
     }
 }
+
+extension Script {
+    /// From here on it is counted what moves from store to store.
+    func countMoved() { movedBefore = bytesMoved }
+    func expectMoved(atMostChunks limit: UInt64) {
+        guard isGoing else { return }
+        let moved = bytesMoved - min(bytesMoved, movedBefore)
+        expect(moved > 0 && moved <= limit * UInt64(chunkSize), "no more than \(limit) chunks move, not \(moved) bytes")
+        tell("\(moved >> 10) KiB have moved")
+    }
+    /// All copies that are there of a volume's first object have the same version, and are complete.
+    func expectEqualCopies(of name: String = "vm") {
+        guard isGoing else { return }
+        let copies = copies(of: name)
+        expect(Set(copies.map(\.entry.version)).count == 1, "the copies are equal: \(copies.map(\.entry.version))")
+        expect(copies.allSatisfy { $0.entry.state == .complete }, "the copies are complete")
+        tell("\(copies.count) copies are equal")
+    }
+}

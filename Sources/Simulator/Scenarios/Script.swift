@@ -14,6 +14,7 @@ package final class Script {
     private var zero: UInt64?
     var asked: [Asked] = []
     var requests: UInt64 = 0
+    var movedBefore: UInt64 = 0
     /// Disks that were damaged in this script stay so: the end is not checked beyond what the script expects.
     var endsHere = false
 
@@ -59,9 +60,10 @@ package final class Script {
             cluster.found { isFounded = true }
             world.advance("foundation", milliseconds: 60_000) { isFounded }
         }
-        for host in world.hosts { host.boot() }
+        let founders: [any SimulatedHost] = world.cluster?.founders ?? world.hosts
+        for host in founders { host.boot() }
         world.advance("start", milliseconds: 60_000) {
-            world.hosts.allSatisfy { $0.service != nil && $0.isAtRest }
+            founders.allSatisfy { $0.service != nil && $0.isAtRest }
         }
         zero = world.queue.nanoseconds
     }
@@ -69,6 +71,8 @@ package final class Script {
     func finish() {
         guard isGoing, !endsHere else { return tellFailure() }
         tell("everything is mended")
+        world.nemesis.heal()
+        waitSilently("redundancy is whole", seconds: 600) { isRedundant }
         world.settle()
         let open = asked.filter { $0.outcome == nil && !$0.isLost }
         expect(open.isEmpty, "unanswered to the end: \(open.map(\.text))")
