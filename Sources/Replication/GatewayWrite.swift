@@ -245,6 +245,20 @@ extension Gateway {
         if operation.pending.isEmpty { settle(volume, operation) }
     }
 
+    /// A write on its way reaches stores, too, that were not there when it was sent: before it is acknowledged.
+    func send(_ volume: VolumeState, _ operation: WriteOperation, alsoTo stores: [StoreId]) {
+        if operation.isParked { return dispatch(volume, operation) }
+        var request = operation.request
+        request.authority.epoch = epoch
+        for slot in operation.object.slots where slot.takesWrites && stores.contains(slot.channel.store) {
+            let store = slot.channel.store
+            guard !operation.pending.contains(store) else { continue }
+            operation.pending.append(store)
+            volume.applied(store)
+            slot.channel.write(request) { [self] result in answered(volume, operation, store, result) }
+        }
+    }
+
     private func answered(
         _ volume: VolumeState, _ operation: WriteOperation, _ store: StoreId, _ result: Result<CopyWritten, CopyFailure>
     ) {

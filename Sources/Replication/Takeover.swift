@@ -222,8 +222,9 @@ extension Gateway {
         let targets = targets(volume, range)
         let members = targets.filter { map.isMember($0, range, copies: volume.sureCopies) }
         // Once a member has been heard, the object is as that one had it, be it absent.
-        let isDecided = isKnown || members.contains { earlier.contains($0) }
         var version = volume.objects[index]?.version ?? volume.summaries[index]?.version ?? .zero
+        // (Others may have been heard before any member was: what they have decides nothing.)
+        let isDecided = isKnown && (leases == nil || version > .zero) || members.contains { earlier.contains($0) }
         if !isDecided {
             for case (let store, let summary?) in found where members.contains(store) && summary.isSound {
                 version = max(version, summary.version)
@@ -234,6 +235,10 @@ extension Gateway {
         for (store, summary) in found where targets.contains(store) {
             let isMember = members.contains(store)
             let isSound = summary?.isSound ?? true
+            if isSound, isMember, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
+                exceptions[store] = nil
+                continue
+            }
             if isSound, summary?.version ?? .zero == version {
                 exceptions[store] = isMember ? nil : .complete
             } else {
@@ -253,6 +258,24 @@ extension Gateway {
         }
     }
 
+    /// A member of S that was away for a moment, while nothing could be acknowledged without it: it has every write that is
+    /// not on its way any more, and those it gets again (`sendMissed`).
+    private func lacksOnlyWhatIsOnItsWay(_ volume: VolumeState, _ index: UInt32, _ version: Version) -> Bool {
+        guard let object = volume.objects[index], object.isPrepared, let first = object.inFlight.first,
+            version < object.version
+        else { return false }
+        if version == first.request.previous { return true }
+        return version.term == volume.term && version > first.request.previous
+    }
+
+    /// What is on its way goes to stores that have just been fenced, too, in order.
+    func sendMissed(_ volume: VolumeState, _ stores: [StoreId]) {
+        for (_, object) in volume.objects.sorted(by: { $0.key < $1.key }) where !object.inFlight.isEmpty {
+            refreshSlots(volume, object)
+            for operation in object.inFlight { send(volume, operation, alsoTo: stores) }
+        }
+    }
+
     /// Stores came up while the volume was in use: they are fenced. Writes go on meanwhile without them: an object that
     /// was written before their answer is compared counts as missing there, so no write can be lost. (Waiting for the
     /// writes on their way would wait for ever where those wait for the store that is being fenced.)
@@ -262,6 +285,7 @@ extension Gateway {
         guard !missing.isEmpty else { return }
         fence(volume, missing) { [self] _ in
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
+                if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
                 wakeWaiters()
             }

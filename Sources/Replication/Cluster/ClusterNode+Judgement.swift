@@ -14,6 +14,10 @@ extension ClusterNode {
             if isShut { failed[store.id] = "its node was stopped" } else { own[store.id] = store.session }
         }
         for (store, reason) in node.failed { failed[store] = reason }
+        for record in catalog.state.map.stores
+        where record.node == id && record.status == .up && own[record.id] == nil && failed[record.id] == nil {
+            failed[record.id] = "it is not there"
+        }
         var sights: [StoreId: ReachReport.Sight] = [:]
         for record in catalog.state.map.stores where record.node != id {
             sights[record.id] = reach.look(

@@ -14,6 +14,11 @@ extension Gateway {
             for store in stores where volume.exceptions[index]?[store] == .unverified {
                 guard volume.fenced.contains(store), isMember(volume, store, object.range), let channel = channel(store)
                 else { continue }
+                // Where nobody else has what was written, nothing can have been acknowledged: it is learnt anew.
+                if leases != nil, !object.slots.contains(where: { $0.status == .complete && $0.channel.store != store }) {
+                    volume.learntEpoch = nil
+                    continue
+                }
                 work.append((object.id, channel))
             }
         }

@@ -23,6 +23,8 @@ package final class RemoteCopy: CopyChannel {
     var hasBeenRefused = false
     /// Why it does not answer.
     package private(set) var silence: String?
+    /// Its node has answered that it is not there, or not in this session: that it does not answer cannot be said.
+    private(set) var isRefused = false
     /// Told once, when the store was found not to answer; before any request fails.
     private let onSilent: (RemoteCopy, String) -> Void
     private let onOpen: (RemoteCopy) -> Void
@@ -61,6 +63,7 @@ package final class RemoteCopy: CopyChannel {
             if frame.header.kind == .failed {
                 let answer = try CopyAnswer(frame, volume: VolumeId(0))
                 return { [self] in
+                    isRefused = true
                     if case .failed(.silent(let reason)) = answer {
                         silence(reason, isReported: true)
                     } else {

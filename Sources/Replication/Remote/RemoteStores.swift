@@ -126,6 +126,8 @@ package final class RemoteStores {
         entries[position].copy = nil
         let wasUsed = gateway.channel(copy.store) === copy
         gateway.letGo(copy.store)
+        // Its own node says what has become of it.
+        if isClustered, copy.isRefused { return }
         // One that was never there may be about to be: this node's map, or the other node, may be late.
         if wasUsed || clock.now.milliseconds(since: entries[position].since) >= patienceMilliseconds {
             ask(position, reason)

@@ -173,7 +173,24 @@ private final class HostsLife {
         }
     }
 
+    private var lastMap = ""
+    func watch() {
+        guard let node = world.nodes.max(by: { $0.catalog.state.index < $1.catalog.state.index }) else { return }
+        let map = node.catalog.state.map
+        let text =
+            "epoch \(map.epoch): "
+            + map.stores.map {
+                "\($0.id.rawValue) \($0.status) boot \($0.session.bootId.low) S \($0.inSync.levels.map(\.count))"
+            }.joined(separator: ", ")
+            + " leases "
+            + node.catalog.state.volumes.values.map { "\($0.lease?.node.description ?? "-")/\($0.term)" }.joined(
+                separator: " ")
+        if text != lastMap { note(text) }
+        lastMap = text
+    }
+
     func run(seconds: Int) {
+        for host in world.hosts { host.onStep = { [unowned self] in watch() } }
         for _ in 0..<seconds * 10 {
             for guest in guests where random.chance(percent: 50) { work(guest) }
             if random.chance(percent: 8) { disturb() }
@@ -188,7 +205,7 @@ private final class HostsLife {
         if !world.run("all is answered", seconds: 200, until: { guests.allSatisfy { !$0.isBusy } }) {
             return fail("not answered: \(guests.filter(\.isBusy).map { "\($0.offset) on \($0.busyOn!.id)" })")
         }
-        if !world.run("all is well", seconds: 400, until: { world.isWell }) { return fail("not well") }
+        if !world.runUntilWell(seconds: 400) { return fail("not well") }
         for guest in guests {
             for number in 1...world.hosts.count {
                 let seen = world.read(.current(guest.volume), at: guest.offset, count: 4096, on: number)
@@ -216,7 +233,9 @@ private final class HostsLife {
     }
     @Test(arguments: seeds) func threeHosts(seed: UInt64) {
         let life = HostsLife(seed: seed, hosts: seed % 3 == 0 ? 5 : 3)
+        let begin = ContinuousClock.now
         life.run(seconds: 60)
+        if Environment.value("SHEEP_TRACE") != nil { print("seed \(seed): \(ContinuousClock.now - begin)") }
         if !life.failures.isEmpty {
             Issue.record("seed \(seed): \(life.failures)")
             if Environment.value("SHEEP_TRACE") != nil {

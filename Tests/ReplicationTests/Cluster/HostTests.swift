@@ -33,7 +33,7 @@ import Testing
         #expect(world.read(.current(volume), on: 2) == 8)
         #expect(world.status(world.host(1), seenBy: 2) == .down)
         world.start(world.host(1))
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
         #expect(world.read(.current(volume), on: 1) == 8)
     }
 }

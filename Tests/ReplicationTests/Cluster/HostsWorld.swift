@@ -68,6 +68,8 @@ final class TestHost {
         bootId = ClusterId(high: UInt64(id.rawValue), low: 1)
     }
     var isAlive: Bool { process?.isAlive ?? false }
+    /// Called when the map or a lease has changed here.
+    var onStep: () -> Void = {}
 }
 
 final class HostsWorld {
@@ -175,6 +177,7 @@ final class HostsWorld {
         node.log = { [unowned self] in log.append("\(host.id): \($0)") }
         node.onStop = { [unowned self] in log.append("\(host.id) stops: \($0)") }
         network.listen(host.process) { [weak node] in node?.accept($0) }
+        node.catalog.observe { [unowned host] _ in host.onStep() }
         node.start()
     }
     func kill(_ host: TestHost) {
@@ -238,6 +241,16 @@ final class HostsWorld {
             }
         }
         return true
+    }
+    /// Looks every now and then: that all is well is not seen in a moment.
+    @discardableResult
+    func runUntilWell(seconds: UInt64 = 120, _ location: SourceLocation = #_sourceLocation) -> Bool {
+        for _ in 0..<seconds * 4 {
+            if isWell { return true }
+            pass(milliseconds: 250)
+        }
+        Issue.record("not well", sourceLocation: location)
+        return false
     }
     func pass(milliseconds: UInt64) {
         let end = machine.nanoseconds + milliseconds * 1_000_000

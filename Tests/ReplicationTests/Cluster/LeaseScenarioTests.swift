@@ -36,7 +36,7 @@ import Testing
         #expect(world.content(buffer, 8192) == 8)
         #expect(written == .some(.inputOutput))
         #expect(world.read(.current(volume), on: 1) == 8)
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
     }
 
     @Test func twoAgainstTwoFreezesBoth() {
@@ -192,7 +192,7 @@ import Testing
             if result == .some(.none) { #expect(seen == 9) }
             for number in [3, 2, 3] { #expect(world.read(.current(volume), count: 4096, on: number) == seen) }
             world.start(world.host(1))
-            world.run("all is well") { world.isWell }
+            world.runUntilWell()
             #expect(world.read(.current(volume), count: 4096, on: 1) == seen)
         }
         #expect(failures > 0)

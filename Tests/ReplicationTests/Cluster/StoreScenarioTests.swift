@@ -14,12 +14,12 @@ import Testing
         let world = HostsWorld()
         let volume = world.makeVolume()
         for i in 0..<4 { #expect(world.write(volume, 5, at: UInt64(i) << 22, count: 1 << 20, on: 1) == nil) }
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
         world.kill(world.host(3))
         #expect(world.write(volume, 9, at: 8192, count: 4096, on: 1) == nil)
         let before = world.nodes.reduce(0) { $0 + $1.node.gateway.bytesPulled }
         world.start(world.host(3))
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
         let moved = world.nodes.reduce(0) { $0 + $1.node.gateway.bytesPulled } - before
         #expect(moved > 0 && moved <= 2 * UInt64(chunkSize))
         for i in 0..<4 {
@@ -68,7 +68,7 @@ import Testing
         world.run("it is out") { world.status(world.host(4), seenBy: 1) == .out }
         world.pass(milliseconds: 20_000)
         world.start(world.host(4))
-        world.run("all is well", seconds: 400) { world.isWell }
+        world.runUntilWell(seconds: 400)
         world.pass(milliseconds: 5_000)
         for i in 0..<8 { #expect(world.copies(of: ObjectId(volume, UInt32(i))).count == 3) }
     }
@@ -90,7 +90,7 @@ import Testing
             #expect(first == 7 || first == 9)
             #expect(world.read(.current(volume), count: 4096, on: 1) == first)
             #expect(world.read(.current(volume), at: 4 << 20, on: 2) == 6)
-            world.run("all is well") { world.isWell }
+            world.runUntilWell()
             #expect(world.read(.current(volume), count: 4096, on: 2) == first)
         }
     }
@@ -127,7 +127,7 @@ import Testing
             }
             #expect(answer == .done)
         }
-        world.run("all is well", seconds: 400) { world.isWell }
+        world.runUntilWell(seconds: 400)
         #expect(world.read(.current(volume), at: 3 << 22, on: 4) == 4)
         #expect(world.node(4).node.stores[0].copy.objects.copyCount > 0)
         #expect(world.write(volume, 9, on: 4) == nil)
@@ -160,14 +160,14 @@ import Testing
         #expect(world.read(.current(volume), on: 2) == 7)
         #expect(world.machine.nanoseconds - before < 2_000_000_000)
         world.start(world.host(1))
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
     }
 
     @Test func rotIsFoundByTheHolderAndMended() {
         let world = HostsWorld()
         let volume = world.makeVolume()
         #expect(world.write(volume, 7, on: 1) == nil)
-        world.run("all is well") { world.isWell }
+        world.runUntilWell()
         let report: CheckReport? = world.answer("check") { completion in
             world.node(3).node.check(volume, repair: true, progress: { _, _ in }) { result in
                 if case .success(let report) = result { completion(report) }
