@@ -17,7 +17,7 @@ struct RestChecker {
         }
         checkCatalog(state)
         checkNames(state)
-        checkReachable(state)
+        if let problem = unreachable() { simulation.fail(problem.checker, problem.text) }
         checkCopies(state)
     }
 
@@ -54,33 +54,34 @@ struct RestChecker {
 
     private var copies: [Copy] { simulation.hosts.flatMap(\.copies).sorted { $0.store < $1.store } }
 
-    private func checkReachable(_ state: CatalogState) {
+    /// What is kept and should not be, or is not complete; nil: nothing.
+    func unreachable() -> (checker: String, text: String)? {
+        guard let state = simulation.newestState else { return ("reachability", "nobody has a catalog") }
         for copy in copies {
             for id in copy.objects.volumes() {
                 let entries = copy.objects.objects(of: id)
                 let views = state.reachableViews(of: id)
                 guard let volume = state.volumes[id] else {
                     if entries.isEmpty { continue }
-                    return simulation.fail(
-                        "reachability", "store \(copy.store) has objects of volume \(id), which is gone")
+                    return ("reachability", "store \(copy.store) has objects of volume \(id), which is gone")
                 }
                 for entry in entries {
                     for item in entry.generations where !views.reach(item.generation) {
-                        return simulation.fail(
+                        return (
                             "reachability",
-                            "store \(copy.store) keeps generation \(item.generation) of object \(entry.object)")
+                            "store \(copy.store) keeps generation \(item.generation) of object \(entry.object)"
+                        )
                     }
                     if !state.map.targets(of: entry.object.range, copies: volume.targetCopies).contains(copy.store) {
-                        return simulation.fail(
-                            "reachability", "store \(copy.store) has a surplus copy of \(entry.object)")
+                        return ("reachability", "store \(copy.store) has a surplus copy of \(entry.object)")
                     }
                     if entry.state != .complete {
-                        return simulation.fail(
-                            "redundancy", "object \(entry.object) on \(copy.store) is \(entry.state)")
+                        return ("redundancy", "object \(entry.object) on \(copy.store) is \(entry.state)")
                     }
                 }
             }
         }
+        return nil
     }
 
     private func checkCopies(_ state: CatalogState) {

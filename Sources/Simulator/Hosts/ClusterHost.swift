@@ -54,6 +54,15 @@ package final class ClusterHost: SimulatedHost {
         return map.to == nil
             && map.stores.allSatisfy { $0.status != .up || map.missingRanges(of: $0.id).isEmpty }
     }
+    package var diagnosis: String {
+        guard let node else { return "opening" }
+        return "\(isServing ? "" : "not serving ")\(isStopped ? "stopped " : "")"
+            + "active \(node.catalog.isActive) held \(node.keeper.isHeld) quiet \(node.isQuiet) "
+            + "links settled \(node.remote.isSettled) sessions \(node.catalog.record.sessions.map { "\($0.session) \($0.isOpen)" }) "
+            + "voters \(node.catalog.record.voters.count) ring \(seat?.ring.map { "\($0.id) \($0.nodes)" } ?? "none") "
+            + "\(node.node.recovery.status.phase) \(node.node.recovery.status.waitingFor) "
+            + SingleHost.stores(node.catalog.state)
+    }
     package func disk(of store: StoreId) -> Int? { drives.firstIndex { $0.store == store } }
 
     package func addDisk(path: String) {

@@ -25,6 +25,9 @@ package protocol SimulatedHost: AnyObject {
     /// It has nothing left to do by itself.
     var isAtRest: Bool { get }
 
+    /// What it waits for, for whoever looks at a failure.
+    var diagnosis: String { get }
+
     /// Starts a process, which opens what is on the disks; again after a while when that is not possible.
     func boot()
     /// The process dies; page caches stay.

@@ -44,6 +44,17 @@ package final class SingleHost: SimulatedHost {
     package var copies: [Copy] { node?.stores.map(\.copy) ?? [] }
     package var state: CatalogState? { isServing ? catalog?.state : nil }
     package var isAtRest: Bool { isServing && node!.isAtRest }
+    package var diagnosis: String {
+        guard let node, isServing else { return "not serving" }
+        return "\(node.recovery.status.phase) \(node.recovery.status.waitingFor) at rest \(node.isAtRest), "
+            + SingleHost.stores(node.catalog.state)
+    }
+    static func stores(_ state: CatalogState) -> String {
+        let stores = state.map.stores.map {
+            "\($0.id.rawValue) \($0.status) lacks \(state.map.missingRanges(of: $0.id).count)"
+        }
+        return "entry \(state.index) epoch \(state.map.epoch)\(state.map.to == nil ? "" : " moving") \(stores)"
+    }
     package func disk(of store: StoreId) -> Int? { drives.firstIndex { $0.store == store } }
 
     package func addDisk(path: String) {

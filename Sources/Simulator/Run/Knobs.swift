@@ -131,5 +131,8 @@ package struct Knobs: Sendable {
         "hosts \(hosts) stores \(storesPerHost) copies \(settings.copies)/\(settings.minCopies) "
             + "out \(settings.downOutIntervalMilliseconds) ms volumes \(volumes)x\(objectsPerVolume) "
             + "operations \(operations) every \(gapNanoseconds / 1000) us depth \(depth) spots \(spots) faults \(faults)"
+            + (hosts == 1
+                ? ""
+                : " lease \(settings.leaseMilliseconds) ms network \(networkMilliseconds) ms corrupt \(corruptConnectionsPercent) % blind \(isQuorumBlind) window \(windowBytes)")
     }
 }

@@ -151,6 +151,7 @@ package final class Simulation {
     package func fail(_ checker: String, _ text: String) {
         guard failure == nil else { return }
         failure = Failure(checker: checker, text: text, atNanoseconds: queue.nanoseconds)
+        for host in hosts { trace.note("  host \(host.id): \(host.diagnosis)") }
         trace.note("FAILURE \(checker): \(text)")
     }
     /// Something has ended: what waited for it goes on, and what was seen is looked at.
@@ -230,6 +231,11 @@ package final class Simulation {
         for _ in 0..<2 {
             pass(nanoseconds: queue.nanoseconds + 400_000_000)
             advance("rest", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
+        }
+        guard failure == nil else { return }
+        // What nobody reaches goes when everybody is known to have heard of it.
+        for _ in 0..<60 where failure == nil && RestChecker(self).unreachable() != nil {
+            pass(nanoseconds: queue.nanoseconds + 1_000_000_000)
         }
         guard failure == nil else { return }
         RestChecker(self).run()

@@ -116,6 +116,10 @@ package final class Controls {
         }
         simulation.trace.note("control \(request.id.number) \(describe(answer))")
         request.done(request, answer)
+        let index = simulation.newestState?.index ?? 0
+        for volume in guests.volumes where volume.knownAt == 0 || request.volumes.contains(where: { $0 === volume }) {
+            volume.knownAt = index
+        }
         simulation.look()
     }
     private func describe(_ answer: CommandAnswer) -> String {
@@ -253,7 +257,6 @@ package final class Controls {
             service.catalog.propose(.removeVolume(volume.id, recursive: true), request: id, answer)
         } _: { [self] _, answer in
             guard answer == .done else { return }
-            volume.isRemoved = true
             guests.volumes.removeAll { $0 === volume }
         }
     }

@@ -25,7 +25,8 @@ package final class GuestVolume {
     var isExclusive = false
     /// What changes it as a whole is on its way.
     var isControlled = false
-    var isRemoved = false
+    /// The entry of the catalog that a host must have before it is asked.
+    var knownAt: UInt64 = 0
 
     init(_ id: VolumeId, _ name: String, _ sectors: Int, _ lineage: Lineage) {
         self.id = id
@@ -89,7 +90,8 @@ package final class Guests {
 
     func act(_ kind: StepKind, _ random: inout Random) {
         guard let host = simulation.servingHost(&random), inFlight.count < knobs.depth else { return }
-        let usable = volumes.filter { !$0.isExclusive }
+        let index = host.state?.index ?? 0
+        let usable = volumes.filter { !$0.isExclusive && $0.knownAt <= index }
         guard !usable.isEmpty else { return }
         let volume = random.pick(usable)
         switch kind {
