@@ -1,5 +1,6 @@
 // Named scenarios from the command line: what there is, and one of them with its trace.
 import ArgumentParser
+import Glibc
 import Simulator
 
 enum Play {
@@ -13,8 +14,10 @@ enum Play {
         guard let scenario = Scenario.named(name) else {
             throw ValidationError("There is no scenario \(name); --list shows them.")
         }
-        let ending = scenario.run()
-        print(ending.trace, terminator: "")
+        let ending = scenario.run {
+            print($0)
+            fflush(nil)
+        }
         if ending.failure != nil { throw ExitCode.failure }
     }
 }

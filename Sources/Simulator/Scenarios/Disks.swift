@@ -10,19 +10,29 @@ extension Scenario {
     static let disks: [Scenario] = [
         Scenario(
             "store-full",
-            "A store is full: new data gets ENOSPC before any copy has changed, what is there stays readable, and overwriting goes on when there is room again."
+            "A store fills up: new data gets ENOSPC before any copy has changed, what is there stays readable, and writing goes on when there is room again.",
+            { $0.storeConfiguration.reserveBytes = 16 << 20 }
         ) { s in
-            s.createVolume()
+            s.createVolume(mib: 512)
             let write = s.write(on: 1, kib: 64)
-            s.pass(seconds: 1)
-            s.setSpace(3, available: 0)
-            let refused = s.begin(.write, on: 1, at: 4096, kib: 256)
+            var room: UInt64 = 24 << 20
+            s.setSpace(3, available: room)
+            var writes: [Asked] = []
+            for i in 1..<100 where writes.last?.outcome != .failed(.noSpace) {
+                room -= room > 1 << 20 ? 1 << 20 : 0
+                s.disk(3).memory.space = DiskSpace(capacityBytes: 1 << 40, availableBytes: room)
+                writes.append(s.ask(.write, on: 1, at: i * 4096, kib: 1024))
+                s.wait(writes[writes.count - 1])
+            }
+            guard let refused = writes.last else { return }
             s.expectErrno(.noSpace, refused)
             for number in 1...3 { s.expectRead(on: number, kib: 64, shows: write) }
-            s.expectRead(on: 2, at: 4096, kib: 256, shows: nil)
+            s.expectRead(on: 2, at: writes.count * 4096, kib: 1024, shows: nil)
             s.expectStatus(3, .up)
+            s.tellReport(1)
+            s.tellReport(3)
             s.setSpace(3, available: 1 << 39)
-            s.write(on: 1, at: 4096, kib: 256, seconds: 30)
+            s.write(on: 1, at: writes.count * 4096, kib: 1024, seconds: 30)
         },
         Scenario(
             "read-error",
@@ -36,6 +46,7 @@ extension Scenario {
             s.expectRead(on: 1, kib: 64, shows: write)
             s.write(on: 1, at: 128)
             s.pass(seconds: 5)
+            s.tellReport(1)
             s.tellReport(2)
             s.disk(1).readErrorsPerMille = 0
             s.kill(1)
@@ -87,6 +98,7 @@ extension Scenario {
             s.rot(1, .data(block: 3))
             s.rot(1, .data(block: 9))
             s.expectRead(on: 1, at: 8, kib: 16, shows: write)
+            s.tellReport(1)
             s.expectIntact(write, on: 1, blocks: 0..<8)
             s.scrub(on: 1, deep: true)
             s.expectIntact(write, on: 1, blocks: 0..<16)

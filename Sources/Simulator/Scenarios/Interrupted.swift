@@ -124,7 +124,7 @@ extension Scenario {
             s.createVolume()
             let homes = s.homes()
             let old = s.write(on: 1, kib: 64)
-            guard let victim = homes.last, victim != 1 else { return s.fail("another host has a copy") }
+            guard let victim = homes.first(where: { $0 != 1 }) else { return s.fail("another host has a copy") }
             s.kill(victim)
             let write = s.begin(.write, on: 1, kib: 64)
             s.wait("some have the new epoch, others not", seconds: 30) {

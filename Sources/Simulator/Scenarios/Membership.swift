@@ -13,12 +13,10 @@ extension Scenario {
             { $0.joiners = 2 }
         ) { s in
             s.createVolume()
-            let writes = (0..<6).map { s.write(on: 1 + $0 % 3, at: $0 * 4096, kib: 1024) }
+            let writes = (0..<12).map { s.write(on: 1 + $0 % 3, at: $0 * 4096, kib: 1024) }
             s.expectRedundancy()
             s.join(4)
-            s.pass(milliseconds: 300)
-            s.expect(s.state?.map.to != nil, "data is moving")
-            s.tell("data is moving")
+            s.wait("data is moving", seconds: 5) { s.state?.map.to != nil }
             s.leave(4) {
                 s.expectRead(on: 2, at: 5 * 4096, shows: writes[5])
                 s.join(5)

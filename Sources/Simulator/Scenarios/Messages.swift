@@ -84,6 +84,7 @@ extension Scenario {
             s.expectStatus(3, .out)
             s.expectRead(on: 1, shows: write)
             s.boot(3)
+            s.expectStatus(3, .up)
             s.expectRedundancy(within: 300)
         },
         Scenario(
@@ -106,6 +107,10 @@ extension Scenario {
             s.tell("it is still waited for")
             s.wait("it is given up") { s.stores(1).contains { $0.status == .out } }
             s.expectRead(on: 1, shows: write)
+            s.breakDisk(1, disk: 2, .none)
+            s.kill(1)
+            s.boot(1)
+            s.expectServes(1)
         },
     ]
 }

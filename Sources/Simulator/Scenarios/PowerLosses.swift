@@ -40,6 +40,10 @@ extension Scenario {
             s.boot(1, 2, 3)
             s.expectServes(1, 2, 3)
             s.expectRead(on: 3, kib: 16, shows: flushed, later)
+            s.kill(3)
+            s.expectRead(on: 1, kib: 16, shows: flushed, later)
+            s.boot(3)
+            s.expectRedundancy()
             s.expectEqualCopies()
             s.expectRead(on: 1, at: 32, kib: 8, shows: durable)
             s.expectRead(on: 2, at: 48, shows: flushed, late)
@@ -73,6 +77,10 @@ extension Scenario {
             s.boot(1, 2, 3)
             s.expectServes(1, 2, 3)
             s.expectRead(on: 2, kib: 64, shows: flushed, overwrite)
+            s.kill(2)
+            s.expectRead(on: 3, kib: 64, shows: flushed, overwrite)
+            s.boot(2)
+            s.expectRedundancy()
             s.expectEqualCopies()
         },
     ]

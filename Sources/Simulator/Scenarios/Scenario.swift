@@ -46,9 +46,11 @@ package struct Scenario: Sendable {
         /// Nil: everything was seen that must be.
         package var failure: String?
     }
-    package func run() -> Ending {
-        let script = Script(knobs)
-        script.lines = ["# \(name)", "# \(summary)"]
+    /// `tell` gets each line as it comes.
+    package func run(_ tell: @escaping (String) -> Void = { _ in }) -> Ending {
+        let script = Script(knobs, tell)
+        script.write("# \(name)")
+        script.write("# \(summary)")
         script.begin()
         play(script)
         script.finish()

@@ -78,7 +78,7 @@ extension Script {
 
     func setSpace(_ number: Int, available: UInt64) {
         guard isGoing else { return }
-        tell(available == 0 ? "the disk of host \(number) is full" : "the disk of host \(number) has room again")
+        tell("the disk of host \(number) has \(available >> 20) MiB left")
         disk(number).memory.space = DiskSpace(capacityBytes: 1 << 40, availableBytes: available)
     }
     func scrub(on number: Int, deep: Bool) {
@@ -102,11 +102,13 @@ extension Script {
         let disk = disk(number, at)
         disk.memory.wipe()
         let process = SimulatedProcess(queue: world.queue, node: host(number).id, incarnation: 0)
+        var configuration = world.knobs.storeConfiguration
+        configuration.bootId = record.session.bootId
         let identity = StoreIdentity(
             clusterId: ClusterId(high: 0xc1, low: 0x05), storeId: record.id, createdWallClock: process.wallClock)
         var isDone = false
         ObjectStore.format(
-            disk.open(by: process), identity: identity, configuration: world.knobs.storeConfiguration
+            disk.open(by: process), identity: identity, configuration: configuration
         ) { _ in isDone = true }
         waitSilently("a store is formatted") { isDone }
         process.kill()

@@ -24,6 +24,8 @@ final class Asked {
     let branch: Branch
     let isDurable: Bool
     let since: UInt64
+    /// The history looks at its answer.
+    fileprivate(set) var isChecked = true
     fileprivate(set) var host: any SimulatedHost
     fileprivate(set) var life: UInt64
     fileprivate(set) var outcome: Outcome?
@@ -63,7 +65,7 @@ extension Script {
     /// Offsets and counts are in KiB.
     func ask(
         _ kind: Asked.Kind, on number: Int, at offset: Int = 0, kib: Int = 8, of name: String = "vm",
-        snapshot tag: String? = nil, durable: Bool = false
+        snapshot tag: String? = nil, durable: Bool = false, isChecked: Bool = true
     ) -> Asked {
         let volume = volume(name)
         let host = host(number)
@@ -96,6 +98,7 @@ extension Script {
         let asked = Asked(
             kind, text, volume, view, shot, sectors, value: value, begun: begun, isDurable: durable,
             since: world.queue.nanoseconds, host: host)
+        asked.isChecked = isChecked
         guard isGoing else { return asked }
         expect(host.service != nil, "host \(number) is asked to \(text) and does not serve")
         self.asked.append(asked)
@@ -177,6 +180,7 @@ extension Script {
             let value = start.load(as: UInt64.self)
             if memcmp(start, start + 8, 504) != 0 { world.fail("torn sector", "sector \(sector) is torn") }
             asked.values.append(value)
+            guard asked.isChecked else { continue }
             if let shot = asked.shot {
                 world.history.read(shot, sector, value)
             } else {

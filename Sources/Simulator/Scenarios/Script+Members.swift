@@ -64,12 +64,13 @@ extension Script {
         host.boot()
         expectServes(number)
         for store in made {
-            expectDone(
+            let change =
                 send("adding a store", on: number) { _, id, answer in
                     guard let catalog = host.node?.catalog else { return }
                     catalog.propose(.addStore(store), request: id, answer)
                 } _: { _ in
-                })
+                }
+            waitSilently("a store is added") { change.answer != nil }
         }
     }
     /// The host gives its data to others and leaves; something else happens meanwhile.

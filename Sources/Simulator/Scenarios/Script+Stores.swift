@@ -20,14 +20,21 @@ extension Script {
     }
     /// Every store that is up has all that it should have, and nobody has anything left to do.
     var isRedundant: Bool {
-        let hosts = running
-        return !hosts.isEmpty
-            && hosts.allSatisfy { host in
-                host.isAtRest
-                    && host.state?.map.stores.allSatisfy {
-                        $0.status == .out || $0.status == .up && host.state!.map.missingRanges(of: $0.id).isEmpty
-                    } ?? false
+        guard let map = state?.map, !running.isEmpty else { return false }
+        let stores = map.stores.allSatisfy { store in
+            guard let host = world.hosts.first(where: { $0.id == store.node }), host.isRunning else {
+                return store.status == .out
             }
+            return store.status == .up && map.missingRanges(of: store.id).isEmpty && isKnown(store)
+        }
+        return stores && running.allSatisfy { $0.isAtRest && $0.state?.map.epoch == map.epoch }
+    }
+    /// The map knows the session that the store has now.
+    private func isKnown(_ store: StoreRecord) -> Bool {
+        guard let cluster = world.cluster else { return true }
+        return cluster.hosts.contains { host in
+            host.node?.node.stores.contains { $0.id == store.id && $0.session == store.session } ?? false
+        }
     }
     func expectRedundancy(within seconds: UInt64 = 120) {
         wait("redundancy is whole", seconds: seconds) { isRedundant }
@@ -47,6 +54,9 @@ extension Script {
     func tellReport(_ number: Int) {
         guard isGoing, let report = host(number).administration?.report() else { return }
         for line in report.problems + report.risks { tell("host \(number) reports: \(line)") }
+        if report.statistics.readRepairs > 0 {
+            tell("host \(number) reports: \(report.statistics.readRepairs) blocks repaired when they were read")
+        }
     }
 }
 

@@ -9,7 +9,8 @@ import Replication
 
 package final class Script {
     let world: Simulation
-    var lines: [String] = []
+    private(set) var lines: [String] = []
+    private let output: (String) -> Void
     /// When the cluster began to serve; nil before.
     private var zero: UInt64?
     var asked: [Asked] = []
@@ -18,7 +19,8 @@ package final class Script {
     /// Disks that were damaged in this script stay so: the end is not checked beyond what the script expects.
     var endsHere = false
 
-    init(_ knobs: Knobs) {
+    init(_ knobs: Knobs, _ output: @escaping (String) -> Void) {
+        self.output = output
         world = Simulation(seed: 1, knobs: knobs)
         world.trace.output = { [unowned self] in heard($0) }
     }
@@ -26,11 +28,15 @@ package final class Script {
 
     // MARK: the trace
 
+    func write(_ line: String) {
+        lines.append(line)
+        output(line)
+    }
     func tell(_ text: String) {
         guard let zero else { return }
         let tenths = (world.queue.nanoseconds - zero) / 100_000_000
         let number = "\(tenths / 10).\(tenths % 10)"
-        lines.append(String(repeating: " ", count: max(0, 6 - number.count)) + number + "  " + text)
+        write(String(repeating: " ", count: max(0, 6 - number.count)) + number + "  " + text)
     }
     /// What hosts say of themselves is part of the trace.
     private func heard(_ line: String) {
@@ -81,7 +87,9 @@ package final class Script {
         tell("at rest: \(objects) objects, all copies there and equal, every guest saw what it may see")
     }
     private func tellFailure() {
-        if let failure = world.failure { tell("FAILED: \(failure.checker): \(failure.text)") }
+        guard let failure = world.failure else { return }
+        tell("FAILED: \(failure.checker): \(failure.text)")
+        for host in world.hosts { write("        host \(host.id): \(host.diagnosis)") }
     }
 
     // MARK: time
