@@ -3,8 +3,12 @@
 import PackageDescription
 
 let strict = Context.environment["CI"] != nil
+/// Rules that can be broken on purpose (Saboteur): in debug builds, and in builds that are only for that.
+let sabotage: [SwiftSetting] =
+    Context.environment["SHEEP_SABOTEURS"] != nil
+    ? [.define("SABOTEURS")] : [.define("SABOTEURS", .when(configuration: .debug))]
 let settings: [SwiftSetting] =
-    [
+    sabotage + [
         .swiftLanguageMode(.v6),
         .enableUpcomingFeature("MemberImportVisibility"),
         .enableUpcomingFeature("ExistentialAny"),
@@ -15,7 +19,8 @@ func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .testTarget(
-        name: name + "Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: settings)
+        name: name + "Tests", dependencies: [.byName(name: name)] + dependencies,
+        exclude: name == "Simulator" ? ["Golden"] : [], swiftSettings: settings)
 }
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -89,7 +94,7 @@ let package = Package(
         .executableTarget(
             name: "sheep-bench", dependencies: ["Model", "Placement", argumentParser], swiftSettings: settings),
         .executableTarget(
-            name: "sheep-sim", dependencies: ["Simulator", argumentParser], swiftSettings: settings),
+            name: "sheep-sim", dependencies: ["Model", "Simulator", argumentParser], swiftSettings: settings),
         .executableTarget(name: "sheep-holder", dependencies: ["CFuse"]),
         .executableTarget(
             name: "fuse-testserver", dependencies: ["Fuse", "Model", "Runtime"], path: "Tests/FuseTestServer",
@@ -107,8 +112,7 @@ let package = Package(
         tests(
             "Replication",
             ["Model", "ObjectStore", "Wire", "Catalog", "Placement", "Simulator", "TestSupport", collections]),
-        .testTarget(
-            name: "SimulatorTests", dependencies: ["Simulator"], exclude: ["Golden"], swiftSettings: settings),
+        tests("Simulator", ["TestSupport"]),
         tests("Runtime", ["Model"]),
         tests("Fuse", ["Model", "fuse-testserver", "sheep-holder"]),
         tests("Filesystem", ["Model", "Catalog", "Replication", "Fuse", logging, collections]),

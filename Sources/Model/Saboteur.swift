@@ -22,7 +22,6 @@ package enum Saboteur: String, CaseIterable, Sendable {
     case discardDrops = "discard-drops"
     case flushForgetsStores = "flush-forgets-stores"
     case snapshotWithoutDrain = "snapshot-without-drain"
-    case noFillBelow = "no-fill-below"
     // recovery and pruning
     case surplusEarly = "surplus-early"
     case pruneWhilePending = "prune-while-pending"

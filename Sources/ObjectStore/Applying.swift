@@ -54,7 +54,8 @@ extension ObjectStore {
     func applyDurable() {
         guard !isApplying, !isDead, !overlaySheets.isEmpty else { return }
         let round = ApplyRound()
-        let durable = configuration.applyBeforeDurable ? UInt64.max : journal.durableLsn
+        let durable =
+            configuration.applyBeforeDurable || Saboteur.isOn(.applyBeforeDurable) ? UInt64.max : journal.durableLsn
         for key in overlaySheets.keys.sorted() where isFull || round.items.count < ObjectStore.roundBlocks {
             collect(overlaySheets[key]!, durable, into: round)
         }

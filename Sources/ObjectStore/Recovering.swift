@@ -188,6 +188,7 @@ extension ObjectStore {
         inOrder(object, fail: completion) { [self] in
             let trust = index.trustGeneration
             index.setState(index.entry(object), state, trust: state == .complete ? trust : nil)
+            if Saboteur.isOn(.suspectInMemory), state == .suspect { return later { completion(.success(())) } }
             var record = Record()
             record.type = .state
             record.object = object.rawValue
@@ -218,6 +219,7 @@ extension ObjectStore {
         if term.rawValue > index.terms[volume.rawValue] ?? 0 {
             inOrder(ObjectStore.storeItself, fail: { _ in }) { [self] in
                 index.terms[volume.rawValue] = max(term.rawValue, index.terms[volume.rawValue] ?? 0)
+                if Saboteur.isOn(.termNotDurable) { return }
                 var record = Record()
                 record.type = .fence
                 record.object = ObjectId(volume, 0).rawValue

@@ -251,6 +251,6 @@ extension ObjectStore {
         views.changed(sheet, blocks)
         guard isOpen else { return }
         if overlayBytes > configuration.memoryLimitBytes { journal.syncSoon() }
-        if configuration.applyBeforeDurable { later { [self] in applyDurable() } }
+        if configuration.applyBeforeDurable || Saboteur.isOn(.applyBeforeDurable) { later { [self] in applyDurable() } }
     }
 }

@@ -34,7 +34,7 @@ package final class Copy: CopyChannel {
     /// Nil when the request's term is not an old one.
     private func refusal(_ authority: Authority, _ volume: VolumeId) -> CopyFailure? {
         let term = objects.fencedTerm(of: volume)
-        if authority.term < term { return .staleTerm(term) }
+        if authority.term < term, !Saboteur.isOn(.noTermCheck) { return .staleTerm(term) }
         return nil
     }
 
@@ -43,7 +43,7 @@ package final class Copy: CopyChannel {
     }
 
     package func write(_ request: CopyWrite, _ reply: @escaping (Result<CopyWritten, CopyFailure>) -> Void) {
-        if request.authority.epoch != epoch {
+        if request.authority.epoch != epoch, !Saboteur.isOn(.noEpochCheck) {
             if request.authority.epoch < epoch { return reply(.failure(.staleEpoch(epoch))) }
             early.append((request.authority.epoch, { [self] in write(request, reply) }))
             return
@@ -56,7 +56,9 @@ package final class Copy: CopyChannel {
         if request.version <= standing.version, request.version.term == standing.version.term {
             return reply(.success(written))  // a duplicate: it has been applied
         }
-        guard request.previous == standing.version else { return becomeSuspect(request.object, .behind, reply) }
+        guard request.previous == standing.version || Saboteur.isOn(.noVersionCheck) else {
+            return becomeSuspect(request.object, .behind, reply)
+        }
         let done: (Result<Void, StoreError>) -> Void = { [self] result in
             switch result {
             case .success:
@@ -151,7 +153,9 @@ package final class Copy: CopyChannel {
         _ reply: @escaping (CopyFailure?) -> Void
     ) {
         if let failure = refusal(authority, object.volume) { return reply(failure) }
-        objects.begin(sync: object, generation: top, base: base, pending: pending) { reply($0.failure) }
+        objects.begin(
+            sync: object, generation: top, base: base, pending: Saboteur.isOn(.forgetPending) ? .empty : pending
+        ) { reply($0.failure) }
     }
 
     package func fill(_ fill: CopyFill, _ reply: @escaping (CopyFailure?) -> Void) {
@@ -204,6 +208,9 @@ package final class Copy: CopyChannel {
     ) {
         if let failure = refusal(authority, object.volume) { return reply(failure) }
         // The data first: "complete" must never be durable before what it promises.
+        if Saboteur.isOn(.completeBeforeSync) {
+            return objects.setState(object: object, .complete, durable: true) { reply($0.failure) }
+        }
         objects.flush { [self] result in
             if let failure = result.failure { return reply(failure) }
             // A write that did not fit has made it suspect meanwhile.

@@ -97,7 +97,8 @@ extension Gateway {
             let end = Int(min(whole.upperBound, base + UInt64(objectSize)) - base) / blockSize
             let blocks = BlockRange(first: start, count: end - start)
             lock(volume, index, blocks, exclusive: true, failed: join.arrive) { [self] object, ticket in
-                let keepAsZero = volume.hasOlderGenerations || volume.showsParent(index)
+                let keepAsZero =
+                    (volume.hasOlderGenerations || volume.showsParent(index)) && !Saboteur.isOn(.discardDrops)
                 guard volume.summaries[index] != nil || keepAsZero else {
                     object.unlock(ticket)
                     return join.arrive(nil)

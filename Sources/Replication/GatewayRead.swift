@@ -117,7 +117,9 @@ extension Gateway {
             switch result {
             case .failure(let errno): completion(errno)
             case .success(let absent):
-                guard let absent, showsBelow(volume, path, index) else { return completion(nil) }
+                guard let absent, showsBelow(volume, path, index), !Saboteur.isOn(.cloneWithoutLowest) else {
+                    return completion(nil)
+                }
                 fillAbsent(
                     volume, path, index, blocks, absent, from: blocks.first, into: buffer, at: bufferOffset, completion)
             }

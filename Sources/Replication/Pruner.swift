@@ -97,7 +97,9 @@ package final class Pruner {
             if through.isEmpty { return .remove(generation) }
             guard position + 1 < generations.count else { continue }
             let above = generations[position + 1]
-            if through.allSatisfy({ $0.contains(above) }) { return .merge(from: generation, into: above) }
+            if through.allSatisfy({ $0.contains(above) }) || Saboteur.isOn(.pruneReachable) {
+                return .merge(from: generation, into: above)
+            }
         }
         return nil
     }
@@ -115,7 +117,9 @@ package final class Pruner {
         guard catalog.state.volumes[object.volume] != nil, let entry = copy.objects.entry(object),
             let action = action(for: entry, views, catalog.state.volumes[object.volume]?.generation ?? .first)
         else { return goOn() }
-        guard entry.state == .complete, !isBusy(object), mayPrune(queuedAt[object.volume] ?? 0) else {
+        guard entry.state == .complete && !isBusy(object) || Saboteur.isOn(.pruneWhilePending),
+            mayPrune(queuedAt[object.volume] ?? 0)
+        else {
             mustLookAgain = true
             return goOn()
         }

@@ -150,6 +150,7 @@ extension Gateway {
         _ volumes: [VolumeState], tooLate: @escaping () -> Void,
         _ body: @escaping (_ reopen: @escaping () -> Void) -> Void
     ) {
+        if Saboteur.isOn(.snapshotWithoutDrain) { return body({}) }
         var waiting = volumes.count
         var isOver = false
         let reopen = { [self] in for volume in volumes { openGate(volume) } }

@@ -18,6 +18,10 @@ struct Crew {
     let seconds: Double?
 
     let kind: HostKind?
+    /// A rule that is broken in the children.
+    var saboteur: String?
+    /// One failure is enough.
+    var stopsAtFirst = false
 
     init(first: UInt64, last: UInt64, jobs: Int, seconds: Double?, kind: HostKind?) {
         self.kind = kind
@@ -40,7 +44,8 @@ struct Crew {
         while !children.isEmpty {
             var polls = children.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
             poll(&polls, nfds_t(polls.count), 1000)
-            let isOver = seconds.map { Crew.now() - start > $0 } ?? false
+            let isOver =
+                seconds.map { Crew.now() - start > $0 } ?? false || stopsAtFirst && !totals.failures.isEmpty
             for i in children.indices.reversed() {
                 if isOver {
                     kill(children[i].pid, SIGKILL)
@@ -74,7 +79,7 @@ struct Crew {
         posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
         let words =
             ["sheep-sim", "worker", "--first", "\(seed)", "--last", "\(last)", "--step", "\(jobs)"]
-            + (kind.map { ["--kind", $0.rawValue] } ?? [])
+            + (kind.map { ["--kind", $0.rawValue] } ?? []) + (saboteur.map { ["--saboteur", $0] } ?? [])
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid: pid_t = 0

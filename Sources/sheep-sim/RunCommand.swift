@@ -1,6 +1,7 @@
 // The command that runs seeds: one in this process, to look at it, or many in child processes.
 import ArgumentParser
 import Glibc
+import Model
 import Simulator
 
 struct SeedRange: ExpressibleByArgument {
@@ -24,23 +25,34 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Seeds, as A..B.") var seeds: SeedRange?
     @Option(help: "One seed, in this process.") var seed: UInt64?
     @Flag(help: "Print everything that happens.") var trace = false
+    @Option(help: "Play this scenario (see --list), and print its trace.") var scenario: String?
+    @Flag(help: "List the scenarios.") var list = false
+    @Option(help: "Run with this theme, with --seed or with seed 1: \(Theme.all.map(\.name).joined(separator: ", ")).")
+    var theme: String?
     @Option(help: "Steps of the plan to carry out, as numbers with commas between them; the others are left out.")
     var only: String?
     @Option(help: "Hosts: single or cluster; else as the seed says.") var kind: HostKind?
     @Option(help: "Child processes.") var jobs = 2
     @Option(help: "Run seeds for so many hours.") var hours: Double?
     @Option(help: "Add the totals to this file.") var ledger: String?
+    @Option(help: "Break this rule of the cores (only in builds that can).") var saboteur: String?
     @Flag(help: "Do not look for the shortest plan that fails.") var whole = false
-    @Option(help: "Play this scenario, and print its trace.") var scenario: String?
-    @Flag(help: "List the scenarios.") var list = false
 
     func run() throws {
+        if let saboteur {
+            guard Saboteur.areBuilt, let known = Saboteur(rawValue: saboteur) else {
+                throw ValidationError("no such saboteur, or a build without any: see sheep-sim saboteurs")
+            }
+            Saboteur.set(known)
+        }
         if list { return Play.list() }
         if let scenario { return try Play.one(scenario) }
         if let seed { return try runOne(seed) }
+        if theme != nil { return try runOne(1) }
         var range = seeds.map { ($0.first, $0.last) } ?? (1, 100)
         if hours != nil, seeds == nil { range = (1, UInt64.max / 2) }
         var crew = Crew(first: range.0, last: range.1, jobs: max(1, jobs), seconds: hours.map { $0 * 3600 }, kind: kind)
+        crew.saboteur = saboteur
         let totals = crew.run { print($0) }
         print(totals.summary)
         for failure in totals.failures.prefix(5) where !whole {
@@ -57,12 +69,16 @@ struct RunCommand: ParsableCommand {
 
     private func runOne(_ seed: UInt64) throws {
         let steps = only.map { Set($0.split(separator: ",").compactMap { Int($0) }) }
-        let simulation = Simulation(seed: seed, kind: kind, only: steps)
+        let knobs = try theme.map { name in
+            guard let known = Theme.named(name) else { throw ValidationError("no theme \(name): see --help") }
+            return known.knobs(seed: seed)
+        }
+        let simulation = Simulation(seed: seed, kind: kind, knobs: knobs, only: steps)
         if trace { simulation.trace.output = { print($0) } }
         let outcome = simulation.run()
         print(outcome.line)
         guard outcome.failure != nil else { return }
-        if !trace, !whole, only == nil { print(Timeline.shortest(seed: seed, kind: kind)) }
+        if !trace, !whole, only == nil, theme == nil { print(Timeline.shortest(seed: seed, kind: kind)) }
         throw ExitCode.failure
     }
 }
@@ -74,7 +90,9 @@ struct WorkerCommand: ParsableCommand {
     @Option var last: UInt64
     @Option var step: UInt64
     @Option var kind: HostKind?
+    @Option var saboteur: String?
     func run() {
+        Saboteur.set(saboteur.flatMap { Saboteur(rawValue: $0) })
         var seed = first
         while seed <= last {
             tell("begin \(seed)\n")

@@ -5,5 +5,5 @@ import ArgumentParser
     static let configuration = CommandConfiguration(
         commandName: "sheep-sim",
         abstract: "Runs the real cores of Sheepfold in a simulated world, from seeds, and checks the contract.",
-        subcommands: [RunCommand.self, WorkerCommand.self], defaultSubcommand: RunCommand.self)
+        subcommands: [RunCommand.self, SaboteursCommand.self, WorkerCommand.self], defaultSubcommand: RunCommand.self)
 }

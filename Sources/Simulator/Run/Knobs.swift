@@ -55,6 +55,8 @@ package struct Knobs: Sendable {
     // The faults.
     package var faults = 3
     package var allowsStoreFaults = true
+    /// Faults of a theme, besides those that are drawn.
+    package var forced: [Theme.Fault] = []
     /// Faults are not bounded: errors may be the outcome, wrong data never.
     package var isBeyondBounds = false
 

@@ -49,6 +49,7 @@ package struct Plan: Sendable {
         for _ in 0..<knobs.faults where !kinds.isEmpty {
             drafts.append((UInt64(random.below(Int(time))), random.pick(kinds), random.next()))
         }
+        for fault in knobs.forced { drafts.append((time / 100 * UInt64(fault.atPercent), fault.kind, random.next())) }
         let order = drafts.indices.sorted { (drafts[$0].at, $0) < (drafts[$1].at, $1) }
         for (index, i) in order.enumerated() {
             steps.append(

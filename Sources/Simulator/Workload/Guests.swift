@@ -242,7 +242,8 @@ package final class Guests {
                 }
                 if history.violation != nil {
                     simulation.trace.note(
-                        "wrong: sector \(sector) of \(operation.volume.name) in answer \(operation.number), \(operation.view)")
+                        "wrong: sector \(sector) of \(operation.volume.name) in answer \(operation.number), \(operation.view)"
+                    )
                     simulation.describeCopies(ObjectId(operation.volume.id, UInt32(sector / 8192)))
                     return
                 }
@@ -260,7 +261,9 @@ package final class Guests {
             for operation in unanswered where operation.host === host { operation.volume.inFlight -= 1 }
             unanswered.removeAll { $0.host === host }
         }
-        let resends = random.chance(percent: knobs.resendPercent)
+        // Among several hosts another one may have held the volume since, and an operation belongs to the term of its first
+        // issue: a process that has just begun cannot know that yet, so that nothing is sent again there.
+        let resends = random.chance(percent: knobs.resendPercent) && simulation.hosts.count == 1
         for operation in lost {
             // Of overlapping ones the kernel promises no order, and neither does anybody here.
             let isAlone = !lost.contains {
