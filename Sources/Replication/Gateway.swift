@@ -140,7 +140,9 @@ package final class Gateway {
                 // In a cluster, what comes up in S later is decided by others: nothing is acknowledged without a store that
                 // is up, unless it is known to lack something.
                 let known = exceptions?[id]
-                if isMember || leases != nil && (known == .complete || known == nil && !exists) { object.lacksMember = true }
+                if isMember || leases != nil && (known == .complete || known == nil && !exists) {
+                    object.lacksMember = true
+                }
                 continue
             }
             // A store outside S is believed only after recovery has looked at this object in this term.

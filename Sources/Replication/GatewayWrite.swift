@@ -253,6 +253,7 @@ extension Gateway {
         for slot in operation.object.slots where slot.takesWrites && stores.contains(slot.channel.store) {
             let store = slot.channel.store
             guard !operation.pending.contains(store) else { continue }
+            operation.failed.removeAll { $0 == store }
             operation.pending.append(store)
             volume.applied(store)
             slot.channel.write(request) { [self] result in answered(volume, operation, store, result) }

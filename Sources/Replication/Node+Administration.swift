@@ -17,7 +17,8 @@ extension Node: NodeAdministration {
             case .success(let store):
                 let description = StoreDescription(
                     id: store.id, node: id, path: path, weight: weight ?? store.disk.space.capacityBytes,
-                    zone: zone ?? (isClustered ? UInt64(id.rawValue) : store.id.rawValue), session: store.session, wallClock: clock.wallClock)
+                    zone: zone ?? (isClustered ? UInt64(id.rawValue) : store.id.rawValue), session: store.session,
+                    wallClock: clock.wallClock)
                 join(store, .addStore(description), completion)
             }
         }

@@ -255,6 +255,7 @@ extension Gateway {
         // not cover. Versions that are given to make copies equal would pass for that write's.
         if let object = volume.objects[index], object.inFlight.isEmpty, object.locks.isEmpty {
             object.isPrepared = isUniform
+            if !isDecided { object.version = version }
         }
     }
 

@@ -29,7 +29,8 @@ extension ClusterNode {
     func sayWhatIsReached() {
         let report = ownReport()
         judge.take(report)
-        heard[id] = Heard(report: report, voterKey: catalog.log.key, isLeaving: isLeaving, index: catalog.state.index, at: clock.now)
+        heard[id] = Heard(
+            report: report, voterKey: catalog.log.key, isLeaving: isLeaving, index: catalog.state.index, at: clock.now)
         for peer in peers {
             messenger.send(
                 .report(report, voterKey: catalog.log.key, isLeaving: isLeaving, index: catalog.state.index),
@@ -196,7 +197,11 @@ extension ClusterNode: RecoveryPeers {
         _ completion: @escaping (Bool, UInt64) -> Void
     ) {
         volumes.submit(.bringUpToDate(volume, store, ranges, epoch)) { answer in
-            if case .upToDate(let isDone, let bytes) = answer { completion(isDone, bytes) } else { completion(false, 0) }
+            if case .upToDate(let isDone, let bytes) = answer {
+                completion(isDone, bytes)
+            } else {
+                completion(false, 0)
+            }
         }
     }
     func removable(

@@ -43,7 +43,9 @@ final class GuardedCopy: CopyChannel {
         _ object: ObjectId, _ path: GenerationPath, _ blocks: BlockRange, into buffer: Buffer, bufferOffset: Int,
         _ reply: @escaping (Result<CopyRead, CopyFailure>) -> Void
     ) {
-        unless(object.volume, reply) { copy.read(object, path, blocks, into: buffer, bufferOffset: bufferOffset, reply) }
+        unless(object.volume, reply) {
+            copy.read(object, path, blocks, into: buffer, bufferOffset: bufferOffset, reply)
+        }
     }
     func flush(_ reply: @escaping (CopyFailure?) -> Void) { copy.flush(reply) }
     func fence(

@@ -29,7 +29,8 @@ package final class HostFormation {
             let store = world.newStoreId()
             let identity = StoreIdentity(
                 clusterId: cluster, storeId: store, createdWallClock: world.clock.wallClock)
-            ObjectStore.format(item.disk, identity: identity, configuration: options.storeConfiguration) { [self] result in
+            ObjectStore.format(item.disk, identity: identity, configuration: options.storeConfiguration) {
+                [self] result in
                 if case .failure(let error) = result { return completion(.failure(error.sheepError)) }
                 let objects = ObjectStore(
                     disk: item.disk, clock: world.clock, pool: world.pool, configuration: options.storeConfiguration

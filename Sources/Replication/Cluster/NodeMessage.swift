@@ -64,7 +64,8 @@ package enum NodeMessage: Sendable {
             let isLeaving = try r.readBool()
             let index = try r.read(UInt64.self)
             self = .report(
-                try ReachReport(decoding: try r.readRaw(r.remaining)), voterKey: key, isLeaving: isLeaving, index: index)
+                try ReachReport(decoding: try r.readRaw(r.remaining)), voterKey: key, isLeaving: isLeaving, index: index
+            )
         case 3: self = .transfer(try TransferMessage(decoding: try r.readRaw(r.remaining), cluster))
         case 4:
             let number = try r.read(UInt64.self)

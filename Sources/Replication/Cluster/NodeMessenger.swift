@@ -224,7 +224,11 @@ final class NodeMessenger {
         perform(node, term, request, payload) { [weak self] answer, data in
             guard let self, incoming[node] === from else { return }
             if from.kept[number] != nil {
-                if request.isRepeatable { from.kept[number] = nil } else { from.kept.updateValue(answer, forKey: number) }
+                if request.isRepeatable {
+                    from.kept[number] = nil
+                } else {
+                    from.kept.updateValue(answer, forKey: number)
+                }
             }
             reply(number, answer, data, node)
         }
@@ -242,7 +246,9 @@ final class NodeMessenger {
         let outgoing = peer.outgoing[position]
         if case .read(_, let offset, let count) = outgoing.request, case .ended(nil) = answer,
             payload?.blockCount != blockCount(offset, count)
-        { return }
+        {
+            return
+        }
         peer.outgoing.remove(at: position)
         outgoing.completion(.answer(answer, payload))
         pump(peer)

@@ -43,7 +43,8 @@ extension Recovery {
             // Leases may have been taken for it. Now nothing but looking is left to do.
             let digest = catalog.state.termsDigest
             askNext(volumes[...], store, ranges, epoch, peers) { [self] isDone in
-                guard isDone, catalog.state.termsDigest == digest, let copy = copies().first(where: { $0.store == store })
+                guard isDone, catalog.state.termsDigest == digest,
+                    let copy = copies().first(where: { $0.store == store })
                 else {
                     skipped.append(store)
                     return stepSoon()
@@ -85,7 +86,9 @@ extension Recovery {
         let batch = work.prefix(512).prefix { $0.0 === copy && $0.1.volume == first.volume }
         let epoch = catalog.state.map.epoch
         let next = { [self] in
-            clock.after(milliseconds: 0) { [self] in removeSurplus(Array(work.dropFirst(batch.count)), peers, completion) }
+            clock.after(milliseconds: 0) { [self] in
+                removeSurplus(Array(work.dropFirst(batch.count)), peers, completion)
+            }
         }
         peers.removable(first.volume, copy.store, epoch, batch.map(\.1.index)) { [self] answers in
             guard answers.count == batch.count, catalog.state.map.epoch == epoch else { return completion() }

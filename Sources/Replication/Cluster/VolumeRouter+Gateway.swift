@@ -13,7 +13,8 @@ extension VolumeRouter {
         switch operation.request {
         case .read(let view, let offset, let count):
             gateway.read(
-                view, offset: offset, count: count, into: operation.buffer!, bufferOffset: operation.bufferOffset, ended)
+                view, offset: offset, count: count, into: operation.buffer!, bufferOffset: operation.bufferOffset, ended
+            )
         case .write(let id, let offset, let count, let durable):
             gateway.write(
                 id, offset: offset, count: count, from: operation.buffer!, bufferOffset: operation.bufferOffset,
@@ -95,14 +96,22 @@ extension VolumeRouter: GatewayLeases {
         _ view: VolumeView, _ index: UInt32, _ completion: @escaping (Result<BlockBitmap, Errno>) -> Void
     ) {
         submit(.dataBlocks(view, index)) { answer in
-            if case .blocks(let blocks) = answer { completion(.success(blocks)) } else { completion(.failure(answer.errno)) }
+            if case .blocks(let blocks) = answer {
+                completion(.success(blocks))
+            } else {
+                completion(.failure(answer.errno))
+            }
         }
     }
     package func nextObjectBelow(
         _ view: VolumeView, _ index: UInt32, _ completion: @escaping (Result<UInt32?, Errno>) -> Void
     ) {
         submit(.nextObject(view, index)) { answer in
-            if case .object(let next) = answer { completion(.success(next)) } else { completion(.failure(answer.errno)) }
+            if case .object(let next) = answer {
+                completion(.success(next))
+            } else {
+                completion(.failure(answer.errno))
+            }
         }
     }
 }

@@ -62,7 +62,9 @@ extension VolumeRouter {
 
     /// To be asked whenever something has ended.
     func drainedForGiving(_ route: VolumeRoute) {
-        guard case .giving(let term, let node) = route.phase, route.attempts.isEmpty, route.parked.isEmpty else { return }
+        guard case .giving(let term, let node) = route.phase, route.attempts.isEmpty, route.parked.isEmpty else {
+            return
+        }
         gateway.flush(route.id) { [weak self] errno in
             guard let self, route.phase == .giving(term, to: node), route.attempts.isEmpty, route.parked.isEmpty else {
                 return

@@ -49,7 +49,9 @@ extension VolumeRouter {
         }
         guard !ids.isEmpty else { return clock.after(milliseconds: 0) { join.arrive(nil) } }
         for id in ids {
-            prepareSomewhere(id, number: number, until: clock.now.advanced(milliseconds: VolumeRouter.prepareMilliseconds)) {
+            prepareSomewhere(
+                id, number: number, until: clock.now.advanced(milliseconds: VolumeRouter.prepareMilliseconds)
+            ) {
                 answer, holder in
                 switch answer {
                 case .prepared(let term):

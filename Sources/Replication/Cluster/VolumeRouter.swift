@@ -58,7 +58,9 @@ package final class VolumeRouter {
         return route
     }
     /// No operation is on its way here.
-    package var isAtRest: Bool { routes.values.allSatisfy { $0.isAtRest && $0.phase != .taking && $0.phase != .leaving } }
+    package var isAtRest: Bool {
+        routes.values.allSatisfy { $0.isAtRest && $0.phase != .taking && $0.phase != .leaving }
+    }
     /// Of this process: repeated, it has one outcome.
     func newRequestId() -> RequestId {
         requestNumber += 1

@@ -15,7 +15,8 @@ extension Gateway {
                 guard volume.fenced.contains(store), isMember(volume, store, object.range), let channel = channel(store)
                 else { continue }
                 // Where nobody else has what was written, nothing can have been acknowledged: it is learnt anew.
-                if leases != nil, !object.slots.contains(where: { $0.status == .complete && $0.channel.store != store }) {
+                if leases != nil, !object.slots.contains(where: { $0.status == .complete && $0.channel.store != store })
+                {
                     volume.learntEpoch = nil
                     continue
                 }

@@ -165,7 +165,7 @@ package final class RemoteStores {
             connect(entry.store)
         }
         // What failed with a store that has gone may begin to wait for a change of the map some steps after that change.
-        if !gateway.mapWaiters.isEmpty { gateway.lookAgain() }
+        if !gateway.mapWaiters.isEmpty { gateway.lookAgain() } else if isClustered { gateway.sendParked() }
         clock.after(milliseconds: patienceMilliseconds / 4) { [weak self] in self?.tick() }
     }
 }
@@ -180,6 +180,18 @@ extension Gateway {
     func lookAgain() {
         for id in volumeOrder { volumes[id]?.learntEpoch = nil }
         mapChanged()
+    }
+
+    /// Writes that wait, perhaps for a store that has come back before they began to.
+    func sendParked() {
+        for id in volumeOrder {
+            guard let volume = volumes[id], volume.phase == .ready else { continue }
+            for (_, object) in volume.objects.sorted(by: { $0.key < $1.key })
+            where object.inFlight.contains(where: \.isParked) {
+                refreshSlots(volume, object)
+                reconsider(volume, object)
+            }
+        }
     }
 
     /// The store has gone, and the map does not say so yet: objects look anew who is there, so that what lacks a member of S

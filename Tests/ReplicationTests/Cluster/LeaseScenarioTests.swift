@@ -206,7 +206,9 @@ import Testing
             world.node(2).volumes.snapshot(
                 [volume], tag: "a", group: nil, replaceExisting: false, request: nil, $0)
         }
-        guard case .snapshot(_, let generation)? = answer else { return #expect(Bool(false), "\(String(describing: answer))") }
+        guard case .snapshot(_, let generation)? = answer else {
+            return #expect(Bool(false), "\(String(describing: answer))")
+        }
         #expect(world.write(volume, 8, on: 3) == nil)
         #expect(world.read(.snapshot(volume, generation), on: 3) == 7)
         #expect(world.read(.current(volume), on: 2) == 8)

@@ -119,7 +119,9 @@ import Testing
         let joiner = world.host(4)
         let stores = world.prepareToJoin(joiner)
         world.start(joiner)
-        world.run("it has the catalog") { world.node(4).catalog.isActive && world.node(4).catalog.state.volumes.count == 1 }
+        world.run("it has the catalog") {
+            world.node(4).catalog.isActive && world.node(4).catalog.state.volumes.count == 1
+        }
         world.run("it votes") { world.node(1).catalog.record.voters.count == 4 }
         for store in stores {
             let answer: CommandAnswer? = world.answer("add") {
