@@ -22,7 +22,7 @@ extension Scenario {
             "foreign node (other cluster id, wiped store with an old id)",
             ["strangers-knock", "a-wiped-store-with-its-old-id"]
         ),
-        ("power loss of one store; of all", ["power-loss-of-one", "power-loss-of-all"]),
+        ("power loss of one store; of all", ["power-loss-of-one", "power-loss-of-all", "power-lost-again"]),
         (
             "partition 2/1, 2/2, 1/1; one-way loss; data network only; corosync network only",
             [

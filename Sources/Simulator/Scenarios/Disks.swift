@@ -10,47 +10,52 @@ extension Scenario {
     static let disks: [Scenario] = [
         Scenario(
             "store-full",
-            "A store fills up: new data gets ENOSPC before any copy has changed, what is there stays readable, and writing goes on when there is room again.",
+            "One store is full: writing goes on with the others. A second one fills up: new data gets ENOSPC before any copy has changed, what is there stays readable, and all is well when there is room again.",
             { $0.storeConfiguration.reserveBytes = 16 << 20 }
         ) { s in
             s.createVolume(mib: 512)
             let write = s.write(on: 1, kib: 64)
-            var room: UInt64 = 24 << 20
-            s.setSpace(3, available: room)
+            s.setSpace(3, mib: 0)
+            s.write(on: 1, at: 4096, kib: 1024)
+            s.expectStatus(3, .up)
+            s.tellReport(3)
+            s.setSpace(2, mib: 24)
             var writes: [Asked] = []
-            for i in 1..<100 where writes.last?.outcome != .failed(.noSpace) {
-                room -= room > 1 << 20 ? 1 << 20 : 0
-                s.disk(3).memory.space = DiskSpace(capacityBytes: 1 << 40, availableBytes: room)
+            for i in 2..<100 where writes.last?.outcome != .failed(.noSpace) {
                 writes.append(s.ask(.write, on: 1, at: i * 4096, kib: 1024))
                 s.wait(writes[writes.count - 1])
+                s.setSpace(2, mib: max(0, 24 - writes.count))
             }
             guard let refused = writes.last else { return }
             s.expectErrno(.noSpace, refused)
             for number in 1...3 { s.expectRead(on: number, kib: 64, shows: write) }
-            s.expectRead(on: 2, at: writes.count * 4096, kib: 1024, shows: nil)
-            s.expectStatus(3, .up)
+            s.expectRead(on: 2, at: refused.sectors.lowerBound / 2, kib: 1024, shows: nil)
             s.tellReport(1)
-            s.tellReport(3)
-            s.setSpace(3, available: 1 << 39)
-            s.write(on: 1, at: writes.count * 4096, kib: 1024, seconds: 30)
+            s.setSpace(2, mib: 1 << 18)
+            s.setSpace(3, mib: 1 << 18)
+            s.write(on: 1, at: refused.sectors.lowerBound / 2, kib: 1024, seconds: 30)
+            s.expectRedundancy()
         },
         Scenario(
             "read-error",
-            "A disk cannot be read: the data comes from another copy, and nobody gets an error."
+            "A disk cannot be read, one host after the other: the data comes from another copy, and nobody gets an error."
         ) { s in
             s.createVolume()
             let write = s.write(on: 1, kib: 64)
             s.pass(seconds: 6)
-            s.tell("nothing can be read from the disk of host 1")
-            s.disk(1).readErrorsPerMille = 1000
-            s.expectRead(on: 1, kib: 64, shows: write)
-            s.write(on: 1, at: 128)
-            s.pass(seconds: 5)
-            s.tellReport(1)
-            s.tellReport(2)
-            s.disk(1).readErrorsPerMille = 0
-            s.kill(1)
-            s.boot(1)
+            for number in 1...3 {
+                s.tell("nothing can be read from the disk of host \(number)")
+                s.disk(number).readErrorsPerMille = 1000
+                s.expectRead(on: 1, kib: 64, shows: write)
+                s.pass(seconds: 5)
+                s.tellReport(1)
+                s.disk(number).readErrorsPerMille = 0
+                s.tell("it can be read again")
+                s.kill(number)
+                s.boot(number)
+                s.expectServes(number)
+                s.expectRedundancy()
+            }
         },
         Scenario(
             "write-error",
@@ -90,18 +95,16 @@ extension Scenario {
         },
         Scenario(
             "rot-in-data",
-            "A bit of a block turns over: a read returns it from another copy and repairs it; a deep scrub finds what nobody reads."
+            "A bit turns over in another block of each copy: a read returns it from another copy and repairs it; a deep scrub finds what nobody reads."
         ) { s in
             s.createVolume()
             let write = s.write(on: 1, kib: 64)
             s.pass(seconds: 6)
-            s.rot(1, .data(block: 3))
-            s.rot(1, .data(block: 9))
-            s.expectRead(on: 1, at: 8, kib: 16, shows: write)
+            for number in 1...3 { s.rot(number, .data(block: 2 * number + 1)) }
+            s.expectRead(on: 1, at: 8, kib: 32, shows: write)
             s.tellReport(1)
-            s.expectIntact(write, on: 1, blocks: 0..<8)
             s.scrub(on: 1, deep: true)
-            s.expectIntact(write, on: 1, blocks: 0..<16)
+            for number in 1...3 { s.expectIntact(write, on: number, blocks: 0..<16) }
         },
         Scenario(
             "rot-in-a-checksum-table",

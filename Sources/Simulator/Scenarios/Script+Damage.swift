@@ -76,10 +76,11 @@ extension Script {
         }
     }
 
-    func setSpace(_ number: Int, available: UInt64) {
+    func setSpace(_ number: Int, mib: Int) {
         guard isGoing else { return }
-        tell("the disk of host \(number) has \(available >> 20) MiB left")
-        disk(number).memory.space = DiskSpace(capacityBytes: 1 << 40, availableBytes: available)
+        let space = DiskSpace(capacityBytes: 1 << 40, availableBytes: UInt64(mib) << 20)
+        if space != disk(number).memory.space { tell("the disk of host \(number) has \(mib) MiB left") }
+        disk(number).memory.space = space
     }
     func scrub(on number: Int, deep: Bool) {
         guard isGoing else { return }

@@ -89,7 +89,10 @@ package final class Script {
     private func tellFailure() {
         guard let failure = world.failure else { return }
         tell("FAILED: \(failure.checker): \(failure.text)")
-        for host in world.hosts { write("        host \(host.id): \(host.diagnosis)") }
+        for host in world.hosts {
+            write("        host \(host.id): \(host.diagnosis)")
+            for disk in host.disks where disk.memory.hasOperations { write("          \(disk.memory.waiting)") }
+        }
     }
 
     // MARK: time
