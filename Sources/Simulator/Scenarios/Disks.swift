@@ -33,6 +33,7 @@ extension Scenario {
             s.tellReport(1)
             s.setSpace(2, mib: 1 << 18)
             s.setSpace(3, mib: 1 << 18)
+            s.pass(seconds: 5)
             s.write(on: 1, at: refused.sectors.lowerBound / 2, kib: 1024, seconds: 30)
             s.expectRedundancy()
         },
