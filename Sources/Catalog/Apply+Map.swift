@@ -78,7 +78,7 @@ extension CatalogState {
         }
         if isBroken {
             map.stores[index].sessionBrokeAt = map.epoch.next
-            leaveToUnbrokenMembers(index)
+            map.breakSession(index)
         }
         // One that was out comes back into the ring; while a move runs that it has no part in, it waits for its end.
         let hasPart = map.onRing.members.contains { $0.store == id }
@@ -87,42 +87,13 @@ extension CatalogState {
         return .done
     }
 
-    /// Several stores that are up came back from the same loss of power: none of them is better than the others, so that
-    /// each leaves S only where a member is up that went on all the time.
-    mutating func sessionsBroke(_ list: [BrokenSession], _ wallClock: UInt64) -> [CatalogChange] {
-        var broken: [Int] = []
-        for item in list {
-            guard let index = map.stores.firstIndex(where: { $0.id == item.store }), map.stores[index].status == .up,
-                map.stores[index].session != item.session
-            else { continue }
-            map.stores[index].session = item.session
-            map.stores[index].changedWallClock = wallClock
-            map.stores[index].sessionBrokeAt = map.epoch.next
-            broken.append(index)
-        }
-        guard !broken.isEmpty else { return [] }
-        let others = map.stores.indices.filter { !broken.contains($0) && map.stores[$0].status == .up }
-        for index in broken {
-            for other in others where map.stores[other].node != map.stores[index].node {
-                for copies in 1...map.levelCount {
-                    map.stores[index].inSync[copies: copies].subtract(map.stores[other].inSync[copies: copies])
-                }
-            }
-        }
-        var changes: [CatalogChange] = []
-        finishMapChange(&changes)
-        return changes
-    }
-
-    /// A member of S whose session broke leaves S where a member on another node is up; stores of its own node broke
-    /// with it, so they are no better.
-    private mutating func leaveToUnbrokenMembers(_ index: Int) {
-        let node = map.stores[index].node
-        for other in map.stores where other.node != node && other.status == .up {
-            for copies in 1...map.levelCount {
-                map.stores[index].inSync[copies: copies].subtract(other.inSync[copies: copies])
-            }
-        }
+    /// Members of S whose sessions broke leave it to these stores, where one of these is current.
+    mutating func sessionsConfirmed(
+        _ ids: [StoreId], _ changes: inout [CatalogChange]
+    ) throws(SheepError) -> CommandAnswer {
+        for id in ids { _ = try requireStore(id) }
+        if map.leaveToUnbroken(ids) { finishMapChange(&changes) }
+        return .done
     }
 
     mutating func storeDown(
@@ -204,14 +175,15 @@ extension CatalogState {
                 .invalid, what: "Store \(id) was not recorded as complete.",
                 why: "It is not up, or these ranges do not belong to it.", remedy: "Look at the map of this epoch.")
         }
-        let before = map.stores[index].inSync
+        let before = map.stores[index]
         for copies in 1...map.levelCount {
             // Of volumes for which it is no target it has nothing.
             var complete = map.ringRanges(of: id, copies: copies)
             complete.formIntersection(ranges)
             map.stores[index].inSync[copies: copies].formUnion(complete)
+            map.stores[index].broken?[copies: copies].subtract(complete)
         }
-        if map.stores[index].inSync == before { return .done }
+        if map.stores[index] == before { return .done }
         // What was a member of S and waited for a successor may leave now.
         map.settleInSync(settings)
         changes.append(.map)
@@ -366,6 +338,7 @@ extension CatalogState {
             for i in map.stores.indices {
                 map.stores[i].inSync = InSyncSets(
                     levels: (1...map.levelCount).map { map.ringRanges(of: map.stores[i].id, copies: $0) })
+                map.stores[i].broken = nil
             }
         } else if wanted != map.toRing ?? map.onRing {
             map.setTo(wanted)

@@ -52,6 +52,9 @@ package enum CatalogCommand: Hashable, Sendable {
     // the map
     case addStore(StoreDescription)
     case storeUp(StoreId, session: StoreSession, wallClock: UInt64)
+    /// These stores are there, in the sessions that the map names: members of S whose sessions broke leave it to them.
+    /// Only as a decision in an epoch (`ClusterCommand.inEpoch`).
+    case sessionsConfirmed([StoreId])
     /// Excludes a store: it leaves S of all its ranges where the rule of DESIGN 7 allows it.
     case storeDown(StoreId, reason: String, wallClock: UInt64)
     /// Gives a store up: a new ring without it begins.

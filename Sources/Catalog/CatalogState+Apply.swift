@@ -86,6 +86,7 @@ extension CatalogState {
         case .raiseTerm(let volume, let term): return try raiseTerm(volume, term, &changes)
         case .addStore(let description): return try addStore(description, &changes)
         case .storeUp(let id, let session, let wallClock): return try storeUp(id, session, wallClock, &changes)
+        case .sessionsConfirmed(let ids): return try sessionsConfirmed(ids, &changes)
         case .storeDown(let id, let reason, let wallClock): return try storeDown(id, reason, wallClock, &changes)
         case .storeOut(let id, let reason, let wallClock): return try storeOut(id, reason, wallClock, &changes)
         case .replaceStore(let id, let description): return try replaceStore(id, description, &changes)

@@ -117,6 +117,13 @@ extension CatalogState {
                     })
                 else { return "adoption" }
             }
+            if let broken = store.broken {
+                guard broken.levels.count == map.levelCount, !broken.isEmpty,
+                    (1...map.levelCount).allSatisfy({
+                        store.inSync[copies: $0].isSuperset(of: broken[copies: $0])
+                    })
+                else { return "broken sessions" }
+            }
             for copies in 1...map.levelCount { known[copies: copies].formUnion(store.inSync[copies: copies]) }
         }
         if map.onRing.zoneCount > 0, known.levels.contains(where: { $0.count != rangeCount }) {

@@ -251,6 +251,19 @@ package struct StoreRecord: Hashable, Sendable {
     package var sessionBrokeAt: Epoch?
     /// What it is in-sync for only because a loss was accepted, until its copies there have been taken as they are.
     package var adoption: Adoption? = nil
+    /// The part of `inSync` for which its session broke, and it is not decided yet whether another member has more (see
+    /// ClusterMap+Sessions). It is not current there meanwhile. nil: no such part.
+    package internal(set) var broken: InSyncSets? = nil
+
+    /// The ranges for which it is in-sync and current, for volumes with so many copies.
+    package func current(copies: Int) -> RangeSet {
+        var ranges = inSync[copies: copies]
+        if let broken { ranges.subtract(broken[copies: copies]) }
+        return ranges
+    }
+    package func isCurrent(_ range: RangeIndex, copies: Int) -> Bool {
+        inSync[range, copies: copies] && !(broken?[range, copies: copies] ?? false)
+    }
 }
 
 /// The part of S that an accepted loss made of a store that did not have everything.

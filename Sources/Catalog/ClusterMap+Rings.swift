@@ -86,9 +86,10 @@ extension ClusterMap {
         stores.filter { $0.inSync[range, copies: copies] }.map(\.id)
     }
 
-    /// Whether the store is in-sync for the range (a member of S) as far as volumes with so many copies go.
+    /// Whether the store is in-sync for the range (a member of S) as far as volumes with so many copies go, and current:
+    /// not one whose session broke while it is not decided who has more.
     package func isMember(_ id: StoreId, _ range: RangeIndex, copies: Int) -> Bool {
-        store(id)?.inSync[range, copies: copies] ?? false
+        store(id)?.isCurrent(range, copies: copies) ?? false
     }
 
     /// Whether every range of `to` is in-sync at all its targets, so that the old ring can be dropped.
@@ -98,7 +99,7 @@ extension ClusterMap {
             guard let store = store(toRing.members[i].store) else { return false }
             return toRanges[i].isEmpty
                 || (1...levelCount).allSatisfy { copies in
-                    store.inSync[copies: copies].isSuperset(of: toRanges[i][min(copies, toRanges[i].count) - 1])
+                    store.current(copies: copies).isSuperset(of: toRanges[i][min(copies, toRanges[i].count) - 1])
                 }
         }
     }
@@ -130,19 +131,21 @@ extension ClusterMap {
     }
 
     /// Who may leave S (DESIGN 7): stores that are not up leave it where at least min-copies of the range's targets
-    /// are up, syncing ones included, and one of them is a member of S; elsewhere they stay. S never becomes empty.
-    ///
-    /// With stores on one host a member's session cannot be judged by others that are missing: after a reboot the
-    /// session of a missing store is as broken as those of its neighbours, so members that are up suffice.
+    /// are up, syncing ones included, and one of them is a current member of S; elsewhere they stay. S never becomes
+    /// empty. Whose session broke: see ClusterMap+Sessions.
     mutating func settleInSync(_ settings: Settings) {
-        defer { settleAdoptions() }
+        defer {
+            trimBroken()
+            settleAdoptions()
+        }
         for i in stores.indices where stores[i].inSync.levels.count != levelCount {
             stores[i].inSync.setLevelCount(levelCount)
         }
+        settleSessions()
         guard stores.contains(where: { $0.status != .up && !$0.inSync.isEmpty }) else { return }
         for copies in 1...levelCount {
             var free = RangeSet()
-            for store in stores where store.status == .up { free.formUnion(store.inSync[copies: copies]) }
+            for store in stores where store.status == .up { free.formUnion(store.current(copies: copies)) }
             free.formIntersection(
                 ranges(withUpTargets: minimumCopies(settings, volumeCopies: copies), copies: copies))
             for i in stores.indices where stores[i].status != .up { stores[i].inSync[copies: copies].subtract(free) }

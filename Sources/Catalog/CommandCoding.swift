@@ -184,6 +184,9 @@ extension CatalogCommand {
             w.write(UInt8(40))
             w.write(v0)
             w.write(v1)
+        case .sessionsConfirmed(let v0):
+            w.write(UInt8(41))
+            w.write(all: v0) { $0.write($1) }
         }
     }
 
@@ -249,6 +252,7 @@ extension CatalogCommand {
         case 37: self = .setCatalogStores(try r.all(8) { r throws(DecodeError) in try r.storeId() })
         case 39: self = .adopted(try r.storeId(), since: try r.epoch())
         case 40: self = .raiseTerm(try r.volumeId(), try r.term())
+        case 41: self = .sessionsConfirmed(try r.all(8) { r throws(DecodeError) in try r.storeId() })
         default: throw .badValue("command")
         }
     }

@@ -5,8 +5,8 @@ import OrderedCollections
 import Placement
 
 /// The version of the formats of log entries and state images.
-/// 2: adoptions, behind everything else where there are any.
-package let catalogFormatVersion: UInt16 = 2
+/// 2: adoptions, behind everything else where there are any. 3: behind these, parts of S whose sessions broke.
+package let catalogFormatVersion: UInt16 = 3
 
 extension CatalogState {
     package func encoded() -> [UInt8] {
@@ -32,6 +32,7 @@ extension CatalogState {
             w.write(answered.answer)
         }
         map.encodeAdoptions(&w)
+        map.encodeBroken(&w)
         return w.bytes
     }
 
@@ -68,6 +69,7 @@ extension CatalogState {
             answered[request] = AnsweredRequest(index: try r.counter(), answer: try r.answer())
         }
         if r.remaining > 0 { try map.readAdoptions(&r) }
+        if r.remaining > 0 { try map.readBroken(&r) }
         guard r.remaining == 0 else { throw .badValue("bytes behind the state") }
         if let problem = inconsistency() { throw .badValue(problem) }
     }
@@ -99,7 +101,7 @@ extension ClusterMap {
 
     fileprivate func encodeAdoptions(_ w: inout ByteWriter) {
         let adopting = stores.filter { $0.adoption != nil }
-        guard !adopting.isEmpty else { return }
+        guard !adopting.isEmpty || stores.contains(where: { $0.broken != nil }) else { return }
         w.write(all: adopting) { w, store in
             w.write(store.id)
             w.write(store.adoption!.since)
@@ -109,7 +111,7 @@ extension ClusterMap {
 
     fileprivate mutating func readAdoptions(_ r: inout ByteReader) throws(DecodeError) {
         let count = try r.readCount(minimumSize: 20)
-        guard count > 0 else { throw .badValue("adoptions") }
+        guard count > 0 || r.remaining > 0 else { throw .badValue("adoptions") }
         var next = 0
         for _ in 0..<count {
             let id = try r.storeId()
@@ -117,6 +119,30 @@ extension ClusterMap {
             let ranges = try InSyncSets(&r)
             guard let index = stores[next...].firstIndex(where: { $0.id == id }) else { throw .badValue("adoptions") }
             stores[index].adoption = Adoption(ranges: ranges, since: since)
+            next = index + 1
+        }
+    }
+
+    fileprivate func encodeBroken(_ w: inout ByteWriter) {
+        let broken = stores.filter { $0.broken != nil }
+        guard !broken.isEmpty else { return }
+        w.write(all: broken) { w, store in
+            w.write(store.id)
+            w.write(all: store.broken!.levels) { $0.write($1) }
+        }
+    }
+
+    fileprivate mutating func readBroken(_ r: inout ByteReader) throws(DecodeError) {
+        let count = try r.readCount(minimumSize: 12)
+        guard count > 0 else { throw .badValue("broken sessions") }
+        var next = 0
+        for _ in 0..<count {
+            let id = try r.storeId()
+            let ranges = try InSyncSets(&r)
+            guard let index = stores[next...].firstIndex(where: { $0.id == id }) else {
+                throw .badValue("broken sessions")
+            }
+            stores[index].broken = ranges
             next = index + 1
         }
     }

@@ -52,8 +52,10 @@ final class Equaliser {
     }
 
     private func begin() {
-        let isAway = gateway.targets(volume, object.range).contains { id in
-            gateway.isMember(volume, id, object.range) && !object.slots.contains { $0.channel.store == id }
+        // One that is here, and is not believed because its session broke, is as good as away.
+        let members = gateway.catalog.state.map.insyncStores(object.range, copies: volume.sureCopies)
+        let isAway = members.contains { id in
+            !object.slots.contains { $0.channel.store == id && $0.isMember }
         }
         // Nothing to decide: all are here, and equal.
         guard isAway || !lagging.isEmpty || volume.restamped.contains(object.id.index) else { return finish(true) }

@@ -34,6 +34,8 @@ package final class Gateway {
     var exclusionWaiters: [(StoreId, () -> Void)] = []
     /// Operations that wait for a current copy to come up.
     var mapWaiters: [() -> Void] = []
+    /// How often they were woken: who was about to wait looks again instead, if that was meanwhile.
+    private(set) var wakeUps: UInt64 = 0
     /// Told when a copy had a bad block: it is repaired.
     var onCorruptCopy: (ObjectId, StoreId) -> Void = { _, _ in }
     /// The map's epoch and the usual number of copies that a write needs: kept here, because asking the catalog's state
@@ -135,12 +137,15 @@ package final class Gateway {
         object.lacksMember = false
         for id in targets(volume, object.range) {
             guard let record = map.store(id), record.status == .up else { continue }
-            let isMember = record.inSync[object.range, copies: volume.sureCopies]
+            let isMember = record.isCurrent(object.range, copies: volume.sureCopies)
+            let isInSync = record.inSync[object.range, copies: volume.sureCopies]
+            // Nor is anything acknowledged without one whose session broke before it has left S.
+            if isInSync, !isMember { object.lacksMember = true }
             guard let channel = channel(id), volume.fenced.contains(id) else {
                 // In a cluster, what comes up in S later is decided by others: nothing is acknowledged without a store that
                 // is up, unless it is known to lack something.
                 let known = exceptions?[id]
-                if isMember || leases != nil && (known == .complete || known == nil && !exists) {
+                if isInSync || leases != nil && (known == .complete || known == nil && !exists) {
                     object.lacksMember = true
                 }
                 continue
@@ -229,6 +234,7 @@ package final class Gateway {
 
     /// What waits for a current copy looks again.
     func wakeWaiters() {
+        wakeUps += 1
         let waiting = mapWaiters
         mapWaiters = []
         for action in waiting { action() }

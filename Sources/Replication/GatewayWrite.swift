@@ -142,6 +142,7 @@ extension Gateway {
         }
         let object = object(volume, index)
         guard !object.isPrepared else { return body(object) }
+        let wakeUps = wakeUps
         prepare(volume, object) { [self] errno in
             if errno == nil || object.isPrepared { return body(object) }
             rereadMembers(volume, object) { [self] isUnreadable in
@@ -159,6 +160,8 @@ extension Gateway {
                 if options.errorWhenUnavailable || isUnreadable || isLost(volume, object) {
                     return failed(.inputOutput)
                 }
+                // Somebody has learnt more meanwhile, and has woken those who waited then.
+                if self.wakeUps != wakeUps { return whenPrepared(volume, index, failed: failed, body) }
                 mapWaiters.append { [self] in whenPrepared(volume, index, failed: failed, body) }
             }
         }

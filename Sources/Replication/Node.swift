@@ -325,7 +325,7 @@ package final class Node {
                 let (hidden, copies) = (past?.path.hidden, past?.copies)
                 gateway.volumeChanged(id)
                 // A rollback hides generations; fewer copies leave some over.
-                if let past, hidden != past.path.hidden { pruner.prune(id) }
+                if past == nil || hidden != past?.path.hidden { pruner.prune(id) }
                 if let past, copies != past.copies { recovery.wake() }
             case .snapshotCreated(let id, _): gateway.volumeChanged(id)
             case .snapshotRemoved(let id, _):

@@ -307,7 +307,8 @@ package final class Recovery {
         let map = catalog.state.map
         // Whoever is in-sync for as many copies will be believed for this volume too, so it must be here.
         let isHere = map.stores.allSatisfy { store in
-            store.inSync[copies: wanted].isEmpty || store.status == .up && gateway.channel(store.id) != nil
+            store.inSync[copies: wanted].isEmpty
+                || store.status == .up && store.broken == nil && gateway.channel(store.id) != nil
         }
         guard isHere else { return give() }
         status = RecoveryStatus()

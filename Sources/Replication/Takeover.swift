@@ -249,6 +249,12 @@ extension Gateway {
         // A member of S that is away may have more than those that are here: what is decided now must outrank it.
         let heard = earlier + found.map(\.0)
         if members.contains(where: { !heard.contains($0) }) { isUniform = false }
+        // So may one that is here, and is not believed because its session broke.
+        if !isDecided, map.insyncStores(range, copies: volume.sureCopies).contains(where: { !members.contains($0) }) {
+            isUniform = false
+        }
+        // So may one that was stamped, and went before the others were equal: no write is given a version that it has.
+        if volume.restamped.contains(index) { isUniform = false }
         volume.exceptions[index] = exceptions.isEmpty ? nil : exceptions
         volume.summaries[index] = ObjectSummary(version: version, isUniform: isUniform)
         // Not where somebody has the blocks: he found the object prepared, and sends his write when he has read what it does
@@ -385,14 +391,18 @@ extension Gateway {
         guard volume.summaries[index] == nil else { return false }
         let range = ObjectId(volume.id, index).range
         return catalog.state.map.stores.contains {
-            $0.inSync[range, copies: volume.sureCopies] && !volume.heard.contains($0.id)
+            $0.inSync[range, copies: volume.sureCopies]
+                && !(volume.heard.contains($0.id) && $0.isCurrent(range, copies: volume.sureCopies))
         }
     }
 
     /// Objects of `range` that are undecided, ascending: usually none, and that is quickly said.
     func undecidedIndices(_ volume: VolumeState, _ range: ClosedRange<UInt32>) -> [UInt32] {
-        let unheard = catalog.state.map.stores.filter { !$0.inSync.isEmpty && !volume.heard.contains($0.id) }.map {
-            $0.inSync[copies: volume.sureCopies]
+        let unheard = catalog.state.map.stores.compactMap { store -> RangeSet? in
+            if !volume.heard.contains(store.id) {
+                return store.inSync.isEmpty ? nil : store.inSync[copies: volume.sureCopies]
+            }
+            return store.broken?[copies: volume.sureCopies]
         }
         guard !unheard.isEmpty else { return [] }
         return range.filter { index in

@@ -281,6 +281,41 @@ struct LogTests {
         #expect(host.restart()??.errno == .notSupported)
     }
 
+    /// The catalog of a single host and the log of a node of a cluster have the same files.
+    @Test func aStoreThatHoldsTheOneIsRefusedByTheOther() {
+        func member(_ host: Host) -> MemberLog {
+            let disks = host.disks.map { ($0.0, $0.1 as any Disk) }
+            return MemberLog(disks: disks, clock: host.loop, incarnation: 1)
+        }
+        func create(_ log: MemberLog, _ host: Host) -> SheepError?? {
+            var result: SheepError??
+            log.create(clusterId: ClusterId(high: 3, low: 4), node: NodeId(1), key: 7, image: .blank) { result = $0 }
+            host.loop.run()
+            return result
+        }
+        func open(_ log: MemberLog, _ host: Host) -> SheepError?? {
+            var result: SheepError??
+            log.open(freshKey: 8) { result = $0 }
+            host.loop.run()
+            return result
+        }
+        let single = Host(stores: 2)
+        #expect(single.create() == .some(nil))
+        let before = single.disks.map(\.1.files)
+        #expect(create(member(single), single)??.errno == .exists)
+        #expect(open(member(single), single)??.errno == .exists)
+        #expect(single.disks.map(\.1.files) == before)
+        #expect(single.restart() == .some(nil))
+
+        let node = Host(stores: 2)
+        #expect(create(member(node), node) == .some(nil))
+        let kept = node.disks.map(\.1.files)
+        #expect(node.create()??.errno == .exists)
+        #expect(node.restart()??.errno == .exists)
+        #expect(node.disks.map(\.1.files) == kept)
+        #expect(open(member(node), node) == .some(nil))
+    }
+
     @Test func replayFromAnyImageGivesTheSameState() throws {
         let host = Host(stores: 1)
         _ = host.create()

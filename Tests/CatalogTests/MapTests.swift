@@ -77,6 +77,144 @@ struct MapTests {
         #expect(m.store(2).inSync[copies: 7].isEmpty && m.store(1).inSync[copies: 7] == .full)
     }
 
+    // MARK: sessions that broke, on several nodes
+
+    /// Three nodes with a store each, and a volume.
+    private func threeNodes() -> Machine {
+        var m = Machine(stores: 3, perNode: 1)
+        _ = m.volume("a")
+        return m
+    }
+    private func current(_ m: Machine) -> [UInt64] {
+        [1, 2, 3].filter { m.store($0).current(copies: 3) == .full }
+    }
+    private func inSync(_ m: Machine) -> [UInt64] { [1, 2, 3].filter { m.store($0).inSync[copies: 3] == .full } }
+
+    @Test func aMemberWhoseSessionBrokeLeavesSOnceAnotherIsSeenThatDidNot() {
+        var m = threeNodes()
+        m.apply(.storeUp(StoreId(1), session: session(99), wallClock: 1))
+        // The map says that the others are up; nobody has seen them yet.
+        #expect(inSync(m) == [1, 2, 3] && current(m) == [2, 3])
+        #expect(!m.state.map.isMember(StoreId(1), RangeIndex(5), copies: 3))
+        #expect(m.state.map.insyncStores(RangeIndex(5), copies: 3).count == 3)
+        m.apply(.sessionsConfirmed([StoreId(1)]))
+        #expect(m.changes.isEmpty && inSync(m) == [1, 2, 3])
+        let epoch = m.state.map.epoch
+        m.apply(.sessionsConfirmed([StoreId(1), StoreId(3)]))
+        #expect(inSync(m) == [2, 3] && current(m) == [2, 3])
+        #expect(m.state.map.epoch == epoch.next && m.changes == [.map])
+        // Where volumes have two copies, 2 may be the only other member.
+        m.apply(.sessionsConfirmed([StoreId(2)]))
+        #expect(m.store(1).broken == nil)
+        // Recovery brings it back, and then it counts as before.
+        m.apply(.inSync(StoreId(1), m.state.map.targetRanges(of: StoreId(1)), epoch: m.state.map.epoch))
+        #expect(current(m) == [1, 2, 3])
+        #expect(m.refusal(.sessionsConfirmed([StoreId(9)])) == .noEntry)
+    }
+
+    ///   all lose power, and come back one after the other, while the map has all of them up
+    @Test func afterAPowerLossOfAllEveryMemberIsCurrentWhenTheLastIsBack() {
+        for order in [[1, 2, 3], [3, 1, 2], [2, 3, 1]] as [[UInt64]] {
+            var m = threeNodes()
+            for (position, id) in order.enumerated() {
+                m.apply(.storeUp(StoreId(id), session: session(90 + id), wallClock: 1))
+                // Those that are back are all that is seen.
+                m.apply(.sessionsConfirmed(order.prefix(position + 1).map { StoreId($0) }))
+                #expect(inSync(m) == [1, 2, 3])
+                #expect(current(m) == (position == 2 ? [1, 2, 3] : order.dropFirst(position + 1).sorted()))
+            }
+            #expect(m.state.map.stores.allSatisfy { $0.broken == nil })
+        }
+    }
+
+    ///   1 and 2 broke, 3 is missing: nobody is current, and nobody leaves, until it is known what 3 has
+    @Test func whileOneIsMissingAndTheRestBrokeTheRangeWaits() {
+        for hasBroken in [false, true] {
+            var m = threeNodes()
+            m.apply(.storeUp(StoreId(1), session: session(91), wallClock: 1))
+            m.apply(.storeUp(StoreId(2), session: session(92), wallClock: 1))
+            m.apply(.storeDown(StoreId(3), reason: "missing", wallClock: 1))
+            m.apply(.sessionsConfirmed([StoreId(1), StoreId(2)]))
+            #expect(inSync(m) == [1, 2, 3])
+            #expect(m.store(1).current(copies: 3).isEmpty && m.store(2).current(copies: 3).isEmpty)
+            #expect((0..<8).allSatisfy { !m.state.map.isMember(StoreId(1), RangeIndex($0), copies: 3) })
+            // It stays so in an image.
+            #expect((try? CatalogState(decoding: m.state.encoded()))?.map.stores == m.state.map.stores)
+            let same = StoreSession(bootId: boot, incarnation: 1)
+            m.apply(.storeUp(StoreId(3), session: hasBroken ? session(93) : same, wallClock: 2))
+            if !hasBroken {
+                m.apply(.sessionsConfirmed([StoreId(1), StoreId(2), StoreId(3)]))
+                #expect(inSync(m) == [3])
+            } else {
+                #expect(inSync(m) == [1, 2, 3])
+            }
+            #expect(current(m) == inSync(m))
+        }
+    }
+
+    @Test func anAcceptedLossMakesThoseThatBrokeCurrent() {
+        var m = threeNodes()
+        m.apply(.storeUp(StoreId(1), session: session(91), wallClock: 1))
+        m.apply(.storeUp(StoreId(2), session: session(92), wallClock: 1))
+        m.apply(.storeDown(StoreId(3), reason: "missing", wallClock: 1))
+        #expect(m.refusal(.acceptLoss([StoreId(3)])) == nil)
+        #expect(inSync(m) == [1, 2] && current(m) == [1, 2])
+    }
+
+    @Test func oneThatIsDownDoesNotLeaveSToThoseThatBroke() {
+        var m = threeNodes()
+        m.apply(.storeUp(StoreId(1), session: session(91), wallClock: 1))
+        m.apply(.storeUp(StoreId(2), session: session(92), wallClock: 1))
+        m.apply(.storeDown(StoreId(3), reason: "missing", wallClock: 1))
+        #expect(m.store(3).inSync[copies: 3] == .full)
+        // Else it would: two of three are enough.
+        var other = threeNodes()
+        other.apply(.storeDown(StoreId(3), reason: "missing", wallClock: 1))
+        #expect(other.store(3).inSync[copies: 3].isEmpty)
+    }
+
+    @Test func aLoneMemberThatBrokeIsCurrentAtOnce() {
+        var m = threeNodes()
+        m.apply(.storeDown(StoreId(1), reason: "r", wallClock: 1))
+        // Below min-copies: 2 and 3 stay members, until 1 is back and follows.
+        m.apply(.acceptLoss([StoreId(1)]))
+        m.apply(.storeDown(StoreId(2), reason: "r", wallClock: 1))
+        m.apply(.acceptLoss([StoreId(2)]))
+        #expect(inSync(m) == [3])
+        m.apply(.storeUp(StoreId(3), session: session(99), wallClock: 4))
+        #expect(current(m) == [3] && m.store(3).broken == nil)
+    }
+
+    /// Two stores of one node are members, and none of another: they broke together, also the one that is missing.
+    @Test func storesOfOneNodeBreakTogether() {
+        var m = Machine(stores: 3, copies: 2, perNode: 2)
+        _ = m.volume("a")
+        m.apply(.storeDown(StoreId(3), reason: "r", wallClock: 1))
+        m.apply(.storeUp(StoreId(1), session: session(99), wallClock: 1))
+        m.apply(.storeDown(StoreId(2), reason: "missing", wallClock: 1))
+        var within = m.store(1).inSync[copies: 2]
+        within.subtract(m.store(3).inSync[copies: 2])
+        #expect(!within.isEmpty && m.store(1).current(copies: 2).isSuperset(of: within))
+    }
+
+    /// A target of the new ring that is not current does not end a move.
+    @Test func aMoveDoesNotEndOnThoseThatBroke() {
+        var m = Machine(stores: 2, copies: 2, perNode: 1)
+        _ = m.volume("a")
+        m.apply(.addStore(description(3, node: NodeId(3))))
+        for id in [1, 2, 3] as [UInt64] {
+            m.apply(.inSync(StoreId(id), m.state.map.targetRanges(of: StoreId(id)), epoch: m.state.map.epoch))
+        }
+        #expect(m.state.map.moveIsComplete)
+        m.apply(.storeUp(StoreId(3), session: session(99), wallClock: 1))
+        #expect(!m.state.map.moveIsComplete)
+        #expect(m.refusal(.dropOldRing(epoch: m.state.map.epoch)) == .busy)
+        m.apply(.sessionsConfirmed([StoreId(1), StoreId(2)]))
+        #expect(m.store(3).inSync.isEmpty && !m.state.map.moveIsComplete)
+        m.apply(.inSync(StoreId(3), m.state.map.targetRanges(of: StoreId(3)), epoch: m.state.map.epoch))
+        #expect(m.state.map.moveIsComplete)
+    }
+
     @Test func anOutStoreIsReplacedByARingWithoutItAndComesBack() {
         var m = Machine(stores: 2)
         _ = m.volume("a")

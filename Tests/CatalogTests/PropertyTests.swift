@@ -72,7 +72,11 @@ struct Commands {
             let session = StoreSession(
                 bootId: ClusterId(high: UInt64(random.below(2)), low: 0), incarnation: random.next())
             return .storeUp(store(), session: session, wallClock: 4)
-        case 29: return .storeDown(store(), reason: "r", wallClock: 5)
+        case 29:
+            let up = state.map.stores.filter { $0.status == .up }.map(\.id)
+            return random.chance(percent: 30)
+                ? .sessionsConfirmed(up.filter { _ in random.chance(percent: 50) })
+                : .storeDown(store(), reason: "r", wallClock: 5)
         case 30: return .storeOut(store(), reason: "r", wallClock: 6)
         case 31: return .replaceStore(store(), by: description(UInt64(1 + random.below(6))))
         case 32:

@@ -22,6 +22,8 @@ private final class Field {
     var cuts: Set<[Int]> = []
     var dead: Set<Int> = []
     var sessions: [UInt64]
+    /// Boots of the nodes.
+    var boots: [UInt64]
     /// Since when a pair has been as it is.
     private var since: [[Int]: UInt64] = [:]
     var history: [(at: UInt64, store: StoreId, status: StoreStatus)] = []
@@ -29,6 +31,7 @@ private final class Field {
     init(_ count: Int) {
         self.count = count
         sessions = Array(repeating: 1, count: count + 1)
+        boots = Array(repeating: 0, count: count + 1)
         var settings = Settings()
         settings.copies = 2
         settings.downOutIntervalMilliseconds = 60_000
@@ -41,7 +44,12 @@ private final class Field {
             judges.append(StoreJudge(me: NodeId(UInt32(id)), clock: time))
         }
     }
-    func session(_ id: Int) -> StoreSession { StoreSession(bootId: boot, incarnation: sessions[id]) }
+    func session(_ id: Int) -> StoreSession {
+        StoreSession(bootId: ClusterId(high: boot.high, low: boot.low + boots[id]), incarnation: sessions[id])
+    }
+    /// Members of S, and those of them that are current: how many ranges each has.
+    func inSync(_ id: Int) -> Int { state.map.store(StoreId(UInt64(id)))!.inSync[copies: 2].count }
+    func current(_ id: Int) -> Int { state.map.store(StoreId(UInt64(id)))!.current(copies: 2).count }
     func isCut(_ a: Int, _ b: Int) -> Bool {
         cuts.contains([min(a, b), max(a, b)]) || dead.contains(a) || dead.contains(b)
     }
@@ -157,6 +165,41 @@ private final class Field {
         field.step()
         #expect(field.state.map.store(StoreId(2))?.session == field.session(2))
         #expect(field.up == [1, 2, 3])
+    }
+    @Test func oneThatBrokeLeavesSToThoseThatAreSeen() {
+        let field = Field(3)
+        _ = field.state.apply(
+            .createVolume(directory: .root, name: "v", size: 1 << 30, copies: nil, attributes: someAttributes),
+            request: nil)
+        field.run(seconds: 3)
+        let before = field.inSync(2)
+        field.boots[2] = 1
+        field.sessions[2] = 2
+        field.run(seconds: 2)
+        #expect(before > 0 && field.inSync(2) == 0)
+        #expect(field.current(1) == field.inSync(1) && field.current(3) == field.inSync(3) && field.inSync(1) > 0)
+    }
+    /// Power comes back; the map still has all of them up, in sessions that are no more.
+    @Test func afterAPowerLossOfAllNobodyLeavesSToThoseThatAreNotThereYet() {
+        let field = Field(3)
+        // Something was written: S means something.
+        _ = field.state.apply(
+            .createVolume(directory: .root, name: "v", size: 1 << 30, copies: nil, attributes: someAttributes),
+            request: nil)
+        field.run(seconds: 3)
+        let before = (1...3).map(field.inSync)
+        for node in 1...3 { field.boots[node] = 1 }
+        field.judges = (1...3).map { StoreJudge(me: NodeId($0), clock: field.time) }
+        field.dead = [3]
+        field.run(seconds: 1)
+        #expect(field.up == [1, 2, 3] && (1...3).map(field.inSync) == before)
+        // What 1 and 2 alone are members of is current again; the rest waits, also when 3 is down.
+        field.run(seconds: 10)
+        #expect(field.up == [1, 2] && (1...3).map(field.inSync) == before)
+        #expect(field.current(1) < before[0] && field.current(1) > 0)
+        field.dead = []
+        field.run(seconds: 15)
+        #expect(field.up == [1, 2, 3] && (1...3).map(field.inSync) == before && (1...3).map(field.current) == before)
     }
     @Test func aStoreThatItsOwnNodeGivesUpGoesAtOnce() {
         let field = Field(2)

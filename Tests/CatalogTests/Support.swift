@@ -8,9 +8,11 @@ import Testing
 let someAttributes = FileAttributes(uid: 1, gid: 2, mode: 0o644, time: 77)
 let boot = ClusterId(high: 7, low: 7)
 
-func description(_ id: UInt64, weight: UInt64 = 1 << 40, zone: UInt64? = nil) -> StoreDescription {
+func description(
+    _ id: UInt64, weight: UInt64 = 1 << 40, zone: UInt64? = nil, node: NodeId = NodeId(1)
+) -> StoreDescription {
     StoreDescription(
-        id: StoreId(id), node: NodeId(1), path: "/stores/\(id)", weight: weight, zone: zone ?? id,
+        id: StoreId(id), node: node, path: "/stores/\(id)", weight: weight, zone: zone ?? id,
         session: StoreSession(bootId: boot, incarnation: 1), wallClock: 5)
 }
 
@@ -18,13 +20,17 @@ struct Machine {
     var state: CatalogState
     var changes: [CatalogChange] = []
 
-    init(stores: Int = 0, copies: Int = 3) {
+    /// `perNode`: so many of the stores are on one node; nil: all are.
+    init(stores: Int = 0, copies: Int = 3, perNode: Int? = nil) {
         var settings = Settings()
         settings.copies = copies
         state = CatalogState(
             clusterId: ClusterId(high: 1, low: 2), settings: settings, rootAttributes: someAttributes,
             catalogStores: [StoreId(1)])
-        for id in 1..<(UInt64(stores) + 1) { apply(.addStore(description(id))) }
+        for id in 1..<(UInt64(stores) + 1) {
+            let node = perNode.map { NodeId(UInt32((Int(id) - 1) / $0 + 1)) } ?? NodeId(1)
+            apply(.addStore(description(id, node: node)))
+        }
     }
 
     @discardableResult mutating func apply(

@@ -386,7 +386,9 @@ final class RandomLife {
         // One may go of three; what else is there must hold everything. A second one of five makes writes below
         // min-copies wait until the two are given up: only where that is soon.
         guard failing.isEmpty, up.count == map.stores.count, world.isAtRest, map.stores.count >= 3 else { return }
-        fail(random.pick(up))
+        let victim = random.pick(up)
+        guard world.mayFail(victim) else { return }
+        fail(victim)
         guard givesUpSoon, up.count >= 5, random.chance(percent: 40) else { return }
         for _ in 0..<random.pick([0, 1, 10, 100]) { _ = world.step() }
         fail(random.pick(up.filter { !failing.contains($0) }))

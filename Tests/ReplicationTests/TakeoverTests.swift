@@ -161,6 +161,39 @@ import Testing
         }
     }
 
+    ///   store 0    1 2 (nobody was told)   stamped V as the source   dies          ...   back, at V
+    ///   others     1 1                     -                         3 3 3 ... at versions up to V and beyond
+    ///
+    /// No write gets a version that the source was stamped with: a copy at that version would be taken for equal.
+    @Test func writesNeverGetTheVersionsOfAStampWhoseStoreHasGone() {
+        for writes in 1...6 {
+            let world = World(seed: UInt64(writes))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, TakeoverTests.blocks * blockSize)
+            world.flush(volume)
+            for shelf in world.shelves.dropFirst() { shelf.disk.window = 0 }
+            _ = world.askWrite(volume, 3 * blockSize, world.pattern(2, blockSize))
+            world.pass(milliseconds: 50)
+            killHanging(world)
+            let ahead = world.storeIds[0]
+            #expect(world.start() == nil)
+            let object = ObjectId(volume, 0)
+            guard let before = world.store(ahead)?.standing(object).version else { return }
+            world.askRead(.current(volume), 0, blockSize) { _ in }
+            world.run("stamped") { (world.store(ahead)?.standing(object).version ?? before) > before }
+            // What it is stamped with survives the process, and it dies before it can say so.
+            let disk = world.shelves[world.shelf(ahead)].disk
+            disk.fault = { if case .sync = $0 { .inputOutput } else { nil } }
+            world.run("down") { world.status(ahead) == .down }
+            for i in 0..<writes { world.write(volume, (8 + i) * blockSize, stamp: 3, blockSize) }
+            disk.fault = { _ in nil }
+            world.kill()
+            #expect(world.start() == nil)
+            world.expectAllWell()
+            for i in 0..<writes { world.expect(volume, (8 + i) * blockSize, blockSize, stamp: 3) }
+        }
+    }
+
     ///   store 0    X (never acknowledged)   away        back: X is older than what was decided
     ///   others     nothing                  read: 0 0   0 0
     @Test func whatOnlyAnAbsentMemberHasIsNotRolledForwardOnceItWasReadAsZeros() {

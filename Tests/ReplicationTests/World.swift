@@ -98,8 +98,13 @@ class World: StoreProvider {
     func step() -> Bool {
         let ran = machine.step()
         endOfBatch()
+        endOfStep()
         return ran
     }
+    func endOfStep() {}
+    /// Asked when a store's disk is about to fail until the next start. False: data might be left without a copy that is
+    /// current and stays.
+    func mayFail(_ store: StoreId) -> Bool { true }
     func endOfBatch() {
         for (_, core) in cores { core.endOfBatch() }
         node?.endOfBatch()

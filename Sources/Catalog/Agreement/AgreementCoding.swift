@@ -116,8 +116,7 @@ extension AgreementMessage {
     /// For the group: a tag, the cluster, then the fields.
     package func encoded(_ cluster: ClusterId) -> [UInt8] {
         var w = ByteWriter()
-        w.write(agreementFormatVersion)
-        w.write(cluster)
+        w.writeAgreementHeader(cluster)
         switch self {
         case .hello(let ring, let isVoter, let promised):
             w.write(UInt8(1))
@@ -190,8 +189,7 @@ extension AgreementMessage {
 extension TransferMessage {
     package func encoded(_ cluster: ClusterId) -> [UInt8] {
         var w = ByteWriter()
-        w.write(agreementFormatVersion)
-        w.write(cluster)
+        w.writeAgreementHeader(cluster)
         switch self {
         case .fetch(let number, let from, let to):
             w.write(UInt8(1))
@@ -227,8 +225,15 @@ extension TransferMessage {
 /// The version of the messages, and of the formats of a member's log and image.
 package let agreementFormatVersion: UInt16 = 1
 
+extension ByteWriter {
+    mutating func writeAgreementHeader(_ cluster: ClusterId) {
+        write(agreementFormatVersion)
+        write(cluster)
+    }
+}
+
 extension ByteReader {
-    fileprivate mutating func agreementHeader(_ cluster: ClusterId) throws(DecodeError) {
+    mutating func agreementHeader(_ cluster: ClusterId) throws(DecodeError) {
         guard try read(UInt16.self) == agreementFormatVersion else { throw .badValue("version") }
         guard try clusterId() == cluster else { throw .badValue("cluster") }
     }

@@ -13,9 +13,6 @@ package enum ClusterCommand: Hashable, Sendable {
 
     /// A decision on what the map was; void in any other epoch.
     case inEpoch(Epoch, CatalogCommand)
-    /// These stores, which the map has as up, have broken sessions, all of them: they do not leave S to one another. Void in
-    /// any other epoch.
-    case sessionsBroke(Epoch, [BrokenSession], wallClock: UInt64)
     /// Of the volume's holder; void when a newer term was given.
     case underTerm(VolumeId, Term, CatalogCommand, RequestId?)
     /// A decision on what all holders said; void when a lease was given since, or a volume made (see `termsDigest`).
@@ -48,14 +45,6 @@ package enum ClusterCommand: Hashable, Sendable {
             w.write(term)
             w.write(optional: request) { $0.write($1) }
             command.encode(&w)
-        case .sessionsBroke(let epoch, let list, let wallClock):
-            w.write(UInt8(7))
-            w.write(epoch)
-            w.write(all: list) { w, item in
-                w.write(item.store)
-                w.write(item.session)
-            }
-            w.write(wallClock)
         case .underTerms(let digest, let command):
             w.write(UInt8(6))
             w.write(digest)
@@ -79,24 +68,8 @@ package enum ClusterCommand: Hashable, Sendable {
             let request = try r.optional { r throws(DecodeError) in try r.requestId() }
             self = .underTerm(volume, term, try CatalogCommand(&r), request)
         case 6: self = .underTerms(try r.read(), try CatalogCommand(&r))
-        case 7:
-            let epoch = try r.epoch()
-            let list = try r.all(32) { r throws(DecodeError) in
-                BrokenSession(store: try r.storeId(), session: try r.session())
-            }
-            self = .sessionsBroke(epoch, list, wallClock: try r.read())
         default: throw .badValue("command of the cluster")
         }
         guard r.remaining == 0 else { throw .badValue("bytes behind the command") }
-    }
-}
-
-/// A store's session after an unclean stop under another boot id.
-package struct BrokenSession: Hashable, Sendable {
-    package let store: StoreId
-    package let session: StoreSession
-    package init(store: StoreId, session: StoreSession) {
-        self.store = store
-        self.session = session
     }
 }

@@ -102,10 +102,6 @@ package struct ClusterRecord: Hashable, Sendable {
                 return (answer, [])
             }
             return state.apply(command, request: nil)
-        case .sessionsBroke(let epoch, let list, let wallClock):
-            _ = state.apply(.none, request: nil)
-            do throws(SheepError) { try state.requireEpoch(epoch) } catch { return (.refused(error), []) }
-            return (.done, state.sessionsBroke(list, wallClock))
         case .openSession(let session):
             _ = state.apply(.none, request: nil)
             if isOpen(session) { return (.done, []) }

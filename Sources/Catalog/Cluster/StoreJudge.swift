@@ -7,6 +7,9 @@
 // it, and its node every store that is up, for a while that doubles with each time it went down. Out: when it has been
 // down for the down-out-interval by the decider's own clock. It must never count an old report, or one of a node that
 // is down, and never take a store down that no up node misses.
+//
+// Members of S whose sessions broke leave it once a store with what they lack is there, by its node's own report, in the
+// session that the map names (ClusterMap+Sessions).
 import Model
 
 /// What a node says of the stores, in its own durations; nobody's clock is compared with another's.
@@ -45,8 +48,6 @@ package final class StoreJudge {
     private var reports: [(report: ReachReport, at: Instant)] = []
     /// What was seen of each store's status, ascending by id.
     private var histories: [History] = []
-    /// Since when stores have been seen whose sessions broke.
-    private var brokenSince: Instant?
     private struct History {
         let store: StoreId
         var status: StoreStatus
@@ -79,9 +80,6 @@ package final class StoreJudge {
             \.report)
         guard mayDecide(map, fresh) else { return [] }
         var up = map.stores.filter { $0.status == .up }
-        if let broken = broken(up, fresh) {
-            return broken.isEmpty ? [] : [.sessionsBroke(map.epoch, broken, wallClock: clock.wallClock)]
-        }
         var commands: [CatalogCommand] = []
         for store in up {
             guard let report = fresh.first(where: { $0.node == store.node }) else { continue }
@@ -102,6 +100,11 @@ package final class StoreJudge {
         {
             commands.append(.storeUp(back.id, session: session, wallClock: clock.wallClock))
         }
+        if commands.isEmpty {
+            let confirmed = up.filter { store in fresh.contains { $0.own[store.id] == store.session } }.map(\.id)
+            var next = map
+            if next.leaveToUnbroken(confirmed) { commands.append(.sessionsConfirmed(confirmed)) }
+        }
         if commands.isEmpty, let out = map.stores.first(where: { isDue($0, settings) }) {
             commands.append(.storeOut(out.id, reason: out.reason, wallClock: clock.wallClock))
         }
@@ -110,28 +113,6 @@ package final class StoreJudge {
             defer { epoch = epoch.next }
             return .inEpoch(epoch, command)
         }
-    }
-
-    /// Stores that are up and came back from a loss of power. It is waited for a moment for the nodes that have not spoken,
-    /// which may have lost it, too; nobody is judged meanwhile (empty). Nil: there are none.
-    private func broken(_ up: [StoreRecord], _ fresh: [ReachReport]) -> [BrokenSession]? {
-        var list: [BrokenSession] = []
-        var hasAllSpoken = true
-        for store in up {
-            guard let report = fresh.first(where: { $0.node == store.node }) else {
-                hasAllSpoken = false
-                continue
-            }
-            guard let session = report.own[store.id], session.bootId != store.session.bootId else { continue }
-            list.append(BrokenSession(store: store.id, session: session))
-        }
-        guard !list.isEmpty else {
-            brokenSince = nil
-            return nil
-        }
-        let since = brokenSince ?? clock.now
-        brokenSince = since
-        return hasAllSpoken || clock.now.milliseconds(since: since) >= StoreJudge.firstWaitMilliseconds ? list : []
     }
 
     /// The lowest node decides that is up and says that the catalog commits there; where no store is up, the lowest of all.

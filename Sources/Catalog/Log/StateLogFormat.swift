@@ -125,7 +125,9 @@ enum StateLogFormat<State: LoggedState> {
         var tail = ByteReader(Array(bytes.suffix(4)))
         guard (try? tail.read(UInt32.self)) == crc32c(Array(bytes.dropLast(4))) else { return nil }
         var r = ByteReader(Array(bytes.prefix(overhead)))
-        guard (try? r.read(UInt32.self)) == State.imageMagic, let version = try? r.read(UInt16.self) else { return nil }
+        guard let magic = try? r.read(UInt32.self), let version = try? r.read(UInt16.self) else { return nil }
+        if let other = KeptStates.name(imageMagic: magic), magic != State.imageMagic { throw foreign(other) }
+        guard magic == State.imageMagic else { return nil }
         if version > State.formatVersion { throw newer(version) }
         guard let promised = try? r.counter(), let view = try? r.counter(), let hash = try? r.read(UInt32.self),
             let state = try? State(decoding: Array(bytes[overhead..<bytes.count - 4]))
@@ -133,10 +135,28 @@ enum StateLogFormat<State: LoggedState> {
         return Image(promised: promised, view: view, hash: hash, state: state)
     }
 
+    /// A store keeps one state only: another one would overwrite it.
+    static func foreign(_ other: String) -> SheepError {
+        SheepError(
+            .exists, what: "\(State.title) cannot be kept there.", why: "A store holds \(other) already.",
+            remedy: "Use an empty directory, or run the node as what it was made.")
+    }
+
     static func newer(_ version: UInt16) -> SheepError {
         SheepError(
             .notSupported, what: "\(State.title) cannot be read.",
             why: "A newer Sheepfold wrote it: format \(version), this one knows \(State.formatVersion).",
             remedy: "Run the newer version.")
+    }
+}
+
+/// What else the same files of a store may hold.
+enum KeptStates {
+    static func name(imageMagic: UInt32) -> String? {
+        switch imageMagic {
+        case CatalogState.imageMagic: "the catalog of a single host"
+        case StoredMember.imageMagic: "the log of a node of a cluster"
+        default: nil
+        }
     }
 }

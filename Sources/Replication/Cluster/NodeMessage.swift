@@ -28,13 +28,13 @@ package enum NodeMessage: Sendable {
         switch self {
         case .lease(let message):
             w.write(UInt8(1))
-            w.writeRaw(message.encoded())
+            w.writeRaw(message.encoded(cluster))
         case .report(let report, let voterKey, let isLeaving, let index):
             w.write(UInt8(2))
             w.write(voterKey)
             w.write(isLeaving)
             w.write(index)
-            w.writeRaw(report.encoded())
+            w.writeRaw(report.encoded(cluster))
         case .transfer(let message):
             w.write(UInt8(3))
             w.writeRaw(message.encoded(cluster))
@@ -58,13 +58,14 @@ package enum NodeMessage: Sendable {
     init(decoding bytes: [UInt8], _ cluster: ClusterId) throws(DecodeError) {
         var r = ByteReader(bytes)
         switch try r.read(UInt8.self) {
-        case 1: self = .lease(try LeaseMessage(decoding: try r.readRaw(r.remaining)))
+        case 1: self = .lease(try LeaseMessage(decoding: try r.readRaw(r.remaining), cluster))
         case 2:
             let key = try r.read(UInt64.self)
             let isLeaving = try r.readBool()
             let index = try r.read(UInt64.self)
             self = .report(
-                try ReachReport(decoding: try r.readRaw(r.remaining)), voterKey: key, isLeaving: isLeaving, index: index
+                try ReachReport(decoding: try r.readRaw(r.remaining), cluster), voterKey: key, isLeaving: isLeaving,
+                index: index
             )
         case 3: self = .transfer(try TransferMessage(decoding: try r.readRaw(r.remaining), cluster))
         case 4:

@@ -98,7 +98,7 @@ extension Script {
     }
 
     /// A disk is empty but for the id of the store that was on it.
-    func formatAnew(_ number: Int, _ at: Int) {
+    func formatAnew(_ number: Int, _ at: Int, cluster: ClusterId = ClusterId(high: 0xc1, low: 0x05)) {
         guard isGoing, let record = stores(number).first(where: { $0.path == "/disk\(at)" }) else { return }
         let disk = disk(number, at)
         disk.memory.wipe()
@@ -106,13 +106,14 @@ extension Script {
         var configuration = world.knobs.storeConfiguration
         configuration.bootId = record.session.bootId
         let identity = StoreIdentity(
-            clusterId: ClusterId(high: 0xc1, low: 0x05), storeId: record.id, createdWallClock: process.wallClock)
+            clusterId: cluster, storeId: record.id, createdWallClock: process.wallClock)
         var isDone = false
         ObjectStore.format(
             disk.open(by: process), identity: identity, configuration: configuration
         ) { _ in isDone = true }
         waitSilently("a store is formatted") { isDone }
         process.kill()
-        tell("a disk of host \(number) is empty now, but for the id of its store")
+        let isOurs = cluster == ClusterId(high: 0xc1, low: 0x05)
+        tell("a disk of host \(number) is empty now, but for \(isOurs ? "the id of its store" : "a store of another cluster")")
     }
 }

@@ -20,7 +20,9 @@ struct FuzzTarget: Sendable {
     static let all: [FuzzTarget] =
         [
             record, journal, header, index, superblock, store, command, state, log, catalog, request, filesystem, kept,
-            holder, framing, admin, words, frames, messages, handshake,
+            holder, framing, admin, words, frames, messages, handshake, agreement, transfer, lease, reach, decision,
+            shared,
+            member,
         ]
     static func named(_ name: String) -> FuzzTarget? { all.first { $0.name == name } }
 }

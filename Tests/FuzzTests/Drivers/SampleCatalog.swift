@@ -65,6 +65,7 @@ enum SampleCatalog {
         .removeStore(StoreId(2)), .setWeight(StoreId(2), 1 << 41), .dropOldRing(epoch: Epoch(3)),
         .acceptLoss([StoreId(2)]), .allowMoveReplacement(epoch: Epoch(3)),
         .adopted(StoreId(2), since: Epoch(3)), .raiseTerm(VolumeId(1), Term(1)),
+        .sessionsConfirmed([StoreId(1)]),
     ]
 
     static let state: CatalogState = {

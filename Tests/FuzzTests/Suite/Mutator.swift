@@ -8,7 +8,7 @@ struct Mutator {
     /// Whole stores, catalogs and mounts take longer.
     static func rounds(_ target: FuzzTarget) -> Int {
         switch target.name {
-        case "store", "catalog", "filesystem", "kept", "state", "command": 40
+        case "store", "catalog", "filesystem", "kept", "state", "command", "shared", "decision": 40
         default: 400
         }
     }

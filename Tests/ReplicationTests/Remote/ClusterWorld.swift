@@ -83,7 +83,7 @@ final class ClusterWorld: World {
         for i in localStores..<shelves.count {
             let host = StoreHost(self, node: NodeId(UInt32(2 + i - localStores)), shelf: i)
             hosts.append(host)
-            descriptions.append(describe(host.store, host.node, session, shelves[i].path))
+            descriptions.append(describe(host.store, host.node, session(i), shelves[i].path))
         }
         var error: SheepError??
         catalog.create(
@@ -134,6 +134,7 @@ final class ClusterWorld: World {
         precondition(node == nil)
         life += 1
         cores = []
+        failed = []
         for host in hosts where host.isAlive && host.hasFailed { host.kill() }
         for host in hosts where !host.isAlive { host.start() }
         process = SimulatedProcess(machine: machine, node: NodeId(1), incarnation: 1 + life)
@@ -168,74 +169,129 @@ final class ClusterWorld: World {
         peers = []
         cores = []
     }
-    /// All of them, and all come back: each is as current as it was, whatever it has lost (see `session`).
+    /// All of them, and all come back.
     override func losePower() {
         process.kill()
         for i in 0..<localStores { shelves[i].disk.losePower() }
         for connection in network.connections { connection.close(0) }
         for host in hosts { host.losePower() }
+        for shelf in shelves.indices { sessionBreaks(shelf) }
         bootId = ClusterId(high: 1, low: bootId.low + 1)
         node = nil
         remote = nil
         peers = []
         cores = []
     }
-    /// What the map says of the stores' lives. All break together here, so that S stays as it was: that is the catalog's
-    /// rule for many nodes, which is not built yet; today whoever comes back first is alone in S.
-    let session = StoreSession(bootId: ClusterId(high: 1, low: 1), incarnation: 1)
+    /// Whether a power loss breaks the sessions of stores, as it does; else the map hears nothing of it.
+    var breaksSessions = false
+    /// Boots of the machines that stores are in, by shelf.
+    private var boots: [Int: UInt64] = [:]
+    func session(_ shelf: Int) -> StoreSession {
+        StoreSession(bootId: ClusterId(high: UInt64(shelf), low: boots[shelf] ?? 1), incarnation: 1)
+    }
+    private func sessionBreaks(_ shelf: Int) {
+        if breaksSessions { boots[shelf] = (boots[shelf] ?? 1) + 1 }
+    }
+    /// What a judge of the stores does: says which are there in the sessions that the map names.
+    func confirmSessions() {
+        let map = catalog.state.map
+        guard node != nil, map.stores.contains(where: { $0.broken != nil }) else { return }
+        let own = node.stores.map { ($0.id, $0.session) }
+        let others = hosts.filter { $0.isServing && !$0.process.isStopped }.map { ($0.store, session($0.shelf)) }
+        let seen = (own + others).filter { id, session in
+            map.store(id).map { $0.status == .up && $0.session == session } ?? false
+        }
+        catalog.propose(.sessionsConfirmed(seen.map(\.0)), request: nil) { _ in }
+    }
     override func open(_ i: Int) -> AttachedStore.Parts? {
         super.open(i).map {
-            AttachedStore.Parts(id: $0.id, path: $0.path, disk: $0.disk, objects: $0.objects, session: session)
+            AttachedStore.Parts(id: $0.id, path: $0.path, disk: $0.disk, objects: $0.objects, session: session(i))
         }
     }
 
     // MARK: disturbances
 
-    /// Whether a disturbance of another node waits until all is well after the one before: with two at once an object may
-    /// be left with no copy that is current, which the catalog's rule for leaving S does not see.
+    /// How faults are bounded, so that a correct cluster always recovers: between two moments at which all is well and all
+    /// copies are complete, faults touch so few stores that every object keeps a target that none has touched. That one has
+    /// every write that was acknowledged, and is here for good. All other faults heal by themselves, but for disks that
+    /// fail: those work again when the node with guests is started again. Whoever has touched a store may touch it again.
     var boundsFaults = true
+    /// Stores that a fault has touched since all was well.
+    private var touched: Set<StoreId> = []
+
+    /// Those of them whose disks fail until the next start.
+    private var failed: Set<StoreId> = []
+
+    override func mayFail(_ store: StoreId) -> Bool {
+        guard mayTouch([store]) else { return false }
+        failed.insert(store)
+        return true
+    }
+    private func mayTouch(_ stores: [StoreId]) -> Bool {
+        guard boundsFaults else { return true }
+        if isWhole { touched = [] }
+        guard touched.union(stores).count < settings.copies else { return false }
+        touched.formUnion(stores)
+        return true
+    }
+    /// Nothing that any fault did has any effect any more.
+    private var isWhole: Bool {
+        isWell && peers.allSatisfy { $0.isUp && $0.bytesOnTheWay == 0 } && network.allBreaksAreHeard
+            && failed.isEmpty
+            && node.gateway.volumes.values.allSatisfy { volume in
+                volume.exceptions.values.allSatisfy { $0.values.allSatisfy { $0 == .complete } }
+            }
+    }
     private var isWell: Bool {
         network.isWhole && isAtRest && hosts.allSatisfy { !$0.process.isStopped }
             && catalog.state.map.stores.allSatisfy { $0.status == .up }
     }
+    override func endOfStep() {
+        if !touched.isEmpty, node != nil, peers.allSatisfy({ $0.bytesOnTheWay == 0 }), isWhole { touched = [] }
+    }
 
     /// Something happens to the network or to another node; it heals by itself. Answers with what it was.
     func disturb(_ random: inout Random) -> String {
-        if boundsFaults, !isWell {
+        let kind = boundsFaults && !isWell ? 0 : random.below(10)
+        if kind < 4, mayTouch(hosts.map(\.store)) {
             network.breakConnections()
             return "connections break"
         }
-        switch random.below(10) {
+        let host = random.pick(hosts)
+        guard mayTouch([host.store]) else { return "no fault: too few stores are untouched" }
+        switch kind {
         case 0..<4:
-            network.breakConnections()
-            return "connections break"
+            network.breakConnections(of: host.node)
+            return "connections to node \(host.node) break"
         case 4..<6:
-            let host = random.pick(hosts)
             let isOutward = random.chance(percent: 50)
             if isOutward { network.cut(NodeId(1), host.node) } else { network.cut(host.node, NodeId(1)) }
             heal(milliseconds: random.pick([50, 500, 1_500, 2_500, 6_000]))
             return "cut \(isOutward ? "to" : "from") node \(host.node)"
         case 6:
-            let host = random.pick(hosts)
             network.cut(NodeId(1), host.node)
             network.cut(host.node, NodeId(1))
             heal(milliseconds: random.pick([500, 2_500, 6_000]))
             return "node \(host.node) is cut off"
         case 7:
-            let host = random.pick(hosts)
             guard host.isAlive, !host.hasFailed else { return "" }
             let process = host.process!
             process.stop()
             machine.after(milliseconds: UInt64(random.pick([100, 1_000, 3_000, 5_000]))) { process.resume() }
             return "node \(host.node) stands still"
         default:
-            let host = random.pick(hosts)
             guard host.isAlive, !host.hasFailed else { return "" }
-            host.kill()
+            let losesPower = breaksSessions && random.chance(percent: 50)
+            if losesPower {
+                host.losePower()
+                sessionBreaks(host.shelf)
+            } else {
+                host.kill()
+            }
             machine.after(milliseconds: UInt64(random.pick([10, 300, 3_000]))) { [weak host] in
                 if let host, !host.isAlive { host.start() }
             }
-            return "node \(host.node) is killed"
+            return "node \(host.node) \(losesPower ? "loses power" : "is killed")"
         }
     }
     private func heal(milliseconds: UInt64) {

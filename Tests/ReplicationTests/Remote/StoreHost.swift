@@ -51,7 +51,7 @@ final class StoreHost {
                 world.log.append("store \(store) of node \(node) does not open: \(result)")
                 return kill()
             }
-            serve(core, world.session)
+            serve(core, world.session(shelf))
         }
     }
 
@@ -127,6 +127,7 @@ final class StoreHost {
         let life = lives
         process.after(milliseconds: 300) { [weak self] in
             guard let self, life == lives else { return }
+            world.confirmSessions()
             look()
         }
         guard let copy, let session, !hasFailed, let record = world.catalog.state.map.store(store) else { return }
