@@ -152,6 +152,11 @@ final class HostOpening {
         log.open(acceptMissing: acceptMissing, freshKey: world.random()) { [self] error in
             if let error { return finish(.failure(error)) }
             // A store of another cluster is none of ours.
+            for part in parts where part.objects.identity.clusterId != log.clusterId {
+                part.objects.stop()
+                failures.failed(part.id, "it belongs to another cluster")
+            }
+            parts.removeAll { $0.objects.identity.clusterId != log.clusterId }
             do throws(SheepError) {
                 let node = try ClusterNode(world: world, options: options, log: log, parts: parts)
                 failures.node = node.node

@@ -20,7 +20,7 @@ extension Scenario {
         ("old node boots alone", ["an-old-node-boots-alone"]),
         (
             "foreign node (other cluster id, wiped store with an old id)",
-            ["strangers-knock", "a-disk-of-another-cluster"]
+            ["strangers-knock", "a-disk-of-another-cluster", "a-wiped-store-with-its-old-id"]
         ),
         ("power loss of one store; of all", ["power-loss-of-one", "power-loss-of-all", "power-lost-again"]),
         (

@@ -71,6 +71,26 @@ extension Scenario {
             s.boot(3)
             s.expectServes(3)
             s.wait("one store of host 3 is down") { s.stores(3).filter { $0.status == .down }.count == 1 }
+            s.pass(seconds: 1)
+            s.tellReport(3)
+            for (i, write) in writes.enumerated() { s.expectRead(on: 3, at: i * 4096, kib: 64, shows: write) }
+            s.replaceStore(3, 0)
+            s.expectRedundancy(within: 300)
+        },
+        Scenario(
+            "a-wiped-store-with-its-old-id",
+            "A disk is replaced by an empty one that carries the id of the old: it is refused, and says what to do.",
+            { $0.storesPerHost = 3 }
+        ) { s in
+            s.createVolume()
+            let writes = (0..<4).map { s.write(on: 1, at: $0 * 4096, kib: 64) }
+            s.expectRedundancy()
+            s.kill(3)
+            s.formatAnew(3, 0)
+            s.boot(3)
+            s.expectServes(3)
+            s.wait("one store of host 3 is down") { s.stores(3).filter { $0.status == .down }.count == 1 }
+            s.pass(seconds: 1)
             s.tellReport(3)
             for (i, write) in writes.enumerated() { s.expectRead(on: 3, at: i * 4096, kib: 64, shows: write) }
             s.replaceStore(3, 0)

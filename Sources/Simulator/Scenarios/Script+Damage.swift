@@ -114,6 +114,8 @@ extension Script {
         waitSilently("a store is formatted") { isDone }
         process.kill()
         let isOurs = cluster == ClusterId(high: 0xc1, low: 0x05)
-        tell("a disk of host \(number) is empty now, but for \(isOurs ? "the id of its store" : "a store of another cluster")")
+        tell(
+            "a disk of host \(number) is empty now, but for \(isOurs ? "the id of its store" : "a store of another cluster")"
+        )
     }
 }
