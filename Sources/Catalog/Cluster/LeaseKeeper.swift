@@ -177,7 +177,12 @@ package final class LeaseKeeper {
         var since = max(startedAt, votingSince ?? clock.now)
         if let last = acked.first(where: { $0.session.node == session.node }) { since = max(since, last.at) }
         // One that was opened a moment ago has had no time for a heartbeat.
-        return max(since, opened.first { $0.session == session }?.at ?? clock.now)
+        guard let times = times(session), let at = opened.first(where: { $0.session == session })?.at else {
+            return clock.now
+        }
+        let heard = at.advanced(milliseconds: 4 * times.heartbeatMilliseconds).nanoseconds
+        let lease = times.voterMilliseconds * 1_000_000
+        return max(since, Instant(nanoseconds: heard > lease ? heard - lease : 0))
     }
     private func isSilent(_ session: NodeSession) -> Bool {
         guard let times = times(session) else { return false }

@@ -244,7 +244,7 @@ private final class HostsLife {
                 show(life.world)
             }
         }
-        #expect(life.guests.reduce(0) { $0 + $1.done } > 500)
+        #expect(life.guests.reduce(0) { $0 + $1.done } > 300)
     }
 }
 
