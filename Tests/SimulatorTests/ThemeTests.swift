@@ -1,4 +1,4 @@
-// Every theme, with a few seeds.
+// Every theme of random runs, of one host.
 import Simulator
 import Testing
 
@@ -6,9 +6,7 @@ import Testing
     @Test(arguments: Theme.all.filter { $0.kind == .single }.map(\.name))
     func themeKeepsTheContract(_ name: String) throws {
         let theme = try #require(Theme.named(name))
-        for seed in UInt64(1)...3 {
-            let outcome = Simulation(seed: seed, kind: theme.kind, knobs: theme.knobs(seed: seed)).run()
-            #expect(outcome.failure == nil, "replay: sheep-sim run --theme \(name) --seed \(seed)")
-        }
+        let outcome = Simulation(seed: 1, kind: theme.kind, knobs: theme.knobs(seed: 1)).run()
+        #expect(outcome.failure == nil, "replay: sheep-sim run --theme \(name)")
     }
 }

@@ -30,6 +30,7 @@ package final class SimulatedDisk {
     /// Writes to object files are lost or go elsewhere, so many in a thousand.
     package var strayWritesPerMille = 0
     package private(set) var strayWrites = 0
+    package var isSound: Bool { breakage == .none && readErrorsPerMille == 0 && strayWritesPerMille == 0 }
     /// What of its operations fails for good.
     package enum Breakage: String, Sendable { case none, everything, syncs, appends }
     package var breakage = Breakage.none {

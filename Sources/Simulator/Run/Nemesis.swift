@@ -172,7 +172,7 @@ package final class Nemesis {
     /// Nothing is damaged, lost or on its way. The map may know of a failure later than everybody else.
     private var isWell: Bool {
         simulation.hosts.allSatisfy { host in
-            !host.isStopped && host.isAtRest && host.disks.allSatisfy { $0.breakage == .none }
+            !host.isStopped && host.isAtRest && host.disks.allSatisfy { $0.isSound }
                 && host.state?.map.stores.allSatisfy { $0.status == .up } ?? false
         }
     }

@@ -96,5 +96,25 @@ extension Scenario {
             s.replaceStore(3, 0)
             s.expectRedundancy(within: 300)
         },
+        Scenario(
+            "vm-restarted-elsewhere",
+            "A VM is started again on another host while its old one is cut off: what the old one still had in its hands ends in EIO when the network heals."
+        ) { s in
+            s.createVolume()
+            s.write(on: 3, kib: 64)
+            s.flush(on: 3)
+            s.partition([[1, 2], [3]])
+            let inFlight = (0..<4).map { s.begin(.write, on: 3, at: $0 * 16) }
+            let flush = s.begin(.flush, on: 3)
+            s.pass(seconds: 10)
+            let boot = s.write(on: 2, kib: 64)
+            s.expectRead(on: 2, kib: 64, shows: boot)
+            s.heal()
+            for write in inFlight { s.expectErrno(.inputOutput, write) }
+            s.wait(flush)
+            s.expect(flush.outcome != nil, "the old flush is answered")
+            s.expectRead(on: 2, kib: 64, shows: boot)
+            s.expectRead(on: 3, kib: 64, shows: boot)
+        },
     ]
 }

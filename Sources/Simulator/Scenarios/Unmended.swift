@@ -9,8 +9,8 @@ import Replication
 extension Scenario {
     static let unmended: [Scenario] = [
         Scenario(
-            "vm-restarted-elsewhere",
-            "A VM is started again on another host while its old one is cut off: what the old one still had in its hands ends in EIO when the network heals."
+            "cut-off-before-corosync-knows",
+            "The lowest host is cut off, and corosync learns of it after the data network does: the majority goes on."
         ) { s in
             s.createVolume()
             s.write(on: 1, kib: 64)
