@@ -27,7 +27,7 @@ extension Scenario {
             "partition 2/1, 2/2, 1/1; one-way loss; data network only; corosync network only",
             [
                 "partition-two-against-one", "partition-two-against-two", "partition-one-against-one", "one-way-loss",
-                "partition-of-the-data-network", "partition-of-corosyncs-network",
+                "partition-of-the-data-network", "partition-of-corosyncs-network", "cut-off-before-corosync-knows",
             ]
         ),
         (

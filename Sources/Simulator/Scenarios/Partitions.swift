@@ -116,5 +116,25 @@ extension Scenario {
             s.expectRead(on: 1, shows: write)
             s.expectRedundancy()
         },
+        Scenario(
+            "cut-off-before-corosync-knows",
+            "The lowest host is cut off, and corosync learns of it after the data network does: the majority goes on."
+        ) { s in
+            s.createVolume()
+            s.write(on: 1, kib: 64)
+            s.flush(on: 1)
+            s.partition([[1], [2, 3]])
+            let inFlight = (0..<4).map { s.begin(.write, on: 1, at: $0 * 16) }
+            let flush = s.begin(.flush, on: 1)
+            s.pass(seconds: 10)
+            let boot = s.write(on: 2, kib: 64)
+            s.expectRead(on: 2, kib: 64, shows: boot)
+            s.heal()
+            for write in inFlight { s.expectErrno(.inputOutput, write) }
+            s.wait(flush)
+            s.expect(flush.outcome != nil, "the old flush is answered")
+            s.expectRead(on: 2, kib: 64, shows: boot)
+            s.expectRead(on: 1, kib: 64, shows: boot)
+        },
     ]
 }
