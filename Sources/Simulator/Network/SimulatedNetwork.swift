@@ -30,8 +30,15 @@ package final class SimulatedNetwork {
     package var isWhole: Bool { cuts.isEmpty }
     package func isCut(_ from: NodeId, _ to: NodeId) -> Bool { cuts.contains([from, to]) }
     /// Each end learns of it at a time of its own.
-    package func breakConnections() {
-        for connection in connections where !connection.isBroken { connection.breakSoon() }
+    package func breakConnections(of node: NodeId? = nil) {
+        for connection in connections where !connection.isBroken {
+            if node == nil || connection.ends.contains(where: { $0.process.node == node }) { connection.breakSoon() }
+        }
+    }
+    /// Whether everybody knows of each connection that has broken.
+    package var allBreaksAreHeard: Bool {
+        connections.removeAll { $0.isBroken && $0.ends.allSatisfy { $0.lost == nil || !$0.process.isAlive } }
+        return connections.allSatisfy { !$0.isBroken }
     }
     package func listen(_ process: SimulatedProcess, _ accept: @escaping (SimulatedLink) -> Void) {
         listeners.removeAll { $0.process.node == process.node }
