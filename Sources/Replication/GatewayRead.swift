@@ -140,9 +140,13 @@ extension Gateway {
             let isCorrupt = tried.contains { channel($0) != nil }
             if isCorrupt {
                 return reread(volume, object, tried.compactMap { channel($0) }) { [self] isReadable in
-                    guard isReadable else { return completion(.failure(.inputOutput)) }
-                    readCopies(
-                        volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)
+                    if isReadable {
+                        return readCopies(
+                            volume, object, path, blocks, into: buffer, at: bufferOffset, tried: [], completion)
+                    }
+                    guard blocks.count > 1 else { return completion(.failure(.inputOutput)) }
+                    readOneByOne(
+                        volume, object, path, blocks, 0, BlockBitmap(), into: buffer, at: bufferOffset, completion)
                 }
             }
             if options.errorWhenUnavailable || isLost(volume, object) { return completion(.failure(.inputOutput)) }
@@ -181,6 +185,28 @@ extension Gateway {
                 if case .dead(let reason) = failure { reportFailure(store, reason) }
                 readCopies(
                     volume, object, path, blocks, into: buffer, at: bufferOffset, tried: tried + [store], completion)
+            }
+        }
+    }
+
+    /// No copy has all of these blocks, but each block may be fine on another one.
+    private func readOneByOne(
+        _ volume: VolumeState, _ object: ObjectState, _ path: GenerationPath, _ blocks: BlockRange, _ done: Int,
+        _ missing: BlockBitmap, into buffer: Buffer, at bufferOffset: Int,
+        _ completion: @escaping (Result<BlockBitmap?, Errno>) -> Void
+    ) {
+        guard done < blocks.count else { return completion(.success(missing.isEmpty ? nil : missing)) }
+        let block = BlockRange(first: blocks.first + done, count: 1)
+        readCopies(
+            volume, object, path, block, into: buffer, at: bufferOffset + done * blockSize, tried: []
+        ) { [self] result in
+            switch result {
+            case .failure(let errno): completion(.failure(errno))
+            case .success(let absent):
+                var missing = missing
+                if let absent { missing.formUnion(absent) }
+                readOneByOne(
+                    volume, object, path, blocks, done + 1, missing, into: buffer, at: bufferOffset, completion)
             }
         }
     }

@@ -91,8 +91,7 @@ extension Node {
         }
         let interval = state.settings.downOutIntervalMilliseconds
         for store in stores where store.status == .down {
-            let now = clock.wallClock
-            let elapsed = now > store.changedWallClock ? (now - store.changedWallClock) / 1_000_000 : 0
+            let elapsed = downMilliseconds(store.id)
             let left = elapsed < interval ? (interval - elapsed) / 1_000 : 0
             lines.append(
                 "store \(store.id) is given up in \(left) s unless it comes back (restart sheep with it mended), or is replaced: dog store replace \(store.id) DIR"

@@ -385,20 +385,32 @@ package final class Node {
     private var mustRemoveObjects = false
 
     private var isWatchingDownStores = false
+    private var downSince: [StoreId: Instant] = [:]
+    /// For how long a store has been down as this process knows it. Never by the wall clock, which may be set: a start
+    /// begins to count anew.
+    func downMilliseconds(_ store: StoreId) -> UInt64 {
+        guard let since = downSince[store] else { return 0 }
+        return clock.now.milliseconds(since: since)
+    }
+    private func noteDownStores() {
+        for record in catalog.state.map.stores {
+            downSince[record.id] = record.status == .down ? downSince[record.id] ?? clock.now : nil
+        }
+    }
     /// Gives up stores that have been down for the down-out-interval; looks again for as long as one is down.
     private func watchDownStores() {
+        noteDownStores()
         guard !isWatchingDownStores, isStarted, !isClustered, !isStopping,
             catalog.state.map.stores.contains(where: { $0.status == .down })
         else { return }
         isWatchingDownStores = true
         let interval = catalog.state.settings.downOutIntervalMilliseconds
-        let now = clock.wallClock
         for record in catalog.state.map.stores where record.status == .down {
-            let elapsed = now > record.changedWallClock ? (now - record.changedWallClock) / 1_000_000 : 0
+            let elapsed = downMilliseconds(record.id)
             guard elapsed >= interval else { continue }
             log("store \(record.id) has been down for \(elapsed / 1000) s: it is out, its data is made anew elsewhere")
             catalog.propose(
-                .storeOut(record.id, reason: record.reason, wallClock: now), request: nil
+                .storeOut(record.id, reason: record.reason, wallClock: clock.wallClock), request: nil
             ) { [self] answer in
                 if case .refused(let error) = answer { log(error.description) }
             }

@@ -1,5 +1,6 @@
 // Child processes that run seeds side by side. A child that dies has found something too: its seed counts as failed, and
-// another child goes on behind it.
+// another child goes on behind it. The cores of a host hold each other for as long as their process lives, and a child has
+// thousands of hosts: it ends after some seeds, which gives their memory back.
 import Glibc
 import Simulator
 
@@ -11,6 +12,7 @@ struct Crew {
         /// The seed that it is at.
         var seed: UInt64
     }
+    private static let seedsOfAChild = 32
     let first: UInt64
     let last: UInt64
     let jobs: Int
@@ -56,10 +58,12 @@ struct Crew {
                 if isAlive { continue }
                 let child = children.remove(at: i)
                 let status = reap(child)
-                if isOver || status == 0 { continue }
-                totals.seeds += 1
-                totals.failures.append(.init(seed: child.seed, checker: "crash", text: "status \(status)"))
-                report("seed \(child.seed) crash: status \(status)")
+                if isOver { continue }
+                if status != 0 {
+                    totals.seeds += 1
+                    totals.failures.append(.init(seed: child.seed, checker: "crash", text: "status \(status)"))
+                    report("seed \(child.seed) crash: status \(status)")
+                }
                 let next = child.seed + UInt64(jobs)
                 if next <= last, let another = spawn(at: next) { children.append(another) }
             }
@@ -78,7 +82,10 @@ struct Crew {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
         let words =
-            ["sheep-sim", "worker", "--first", "\(seed)", "--last", "\(last)", "--step", "\(jobs)"]
+            [
+                "sheep-sim", "worker", "--first", "\(seed)", "--last", "\(last)", "--step", "\(jobs)",
+                "--most", "\(Crew.seedsOfAChild)",
+            ]
             + (kind.map { ["--kind", $0.rawValue] } ?? []) + (saboteur.map { ["--saboteur", $0] } ?? [])
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }

@@ -25,8 +25,10 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Seeds, as A..B.") var seeds: SeedRange?
     @Option(help: "One seed, in this process.") var seed: UInt64?
     @Flag(help: "Print everything that happens.") var trace = false
-    @Option(help: "Run a named scenario (see --list), with --seed or with seed 1.") var scenario: String?
+    @Option(help: "Play this scenario (see --list), and print its trace.") var scenario: String?
     @Flag(help: "List the scenarios.") var list = false
+    @Option(help: "Run with this theme, with --seed or with seed 1: \(Theme.all.map(\.name).joined(separator: ", ")).")
+    var theme: String?
     @Option(help: "Steps of the plan to carry out, as numbers with commas between them; the others are left out.")
     var only: String?
     @Option(help: "Hosts: single or cluster; else as the seed says.") var kind: HostKind?
@@ -43,9 +45,10 @@ struct RunCommand: ParsableCommand {
             }
             Saboteur.set(known)
         }
-        if list { return Scenario.all.forEach { print("\($0.name) (\($0.kind.rawValue)): \($0.text)") } }
+        if list { return Play.list() }
+        if let scenario { return try Play.one(scenario) }
         if let seed { return try runOne(seed) }
-        if scenario != nil { return try runOne(1) }
+        if theme != nil { return try runOne(1) }
         var range = seeds.map { ($0.first, $0.last) } ?? (1, 100)
         if hours != nil, seeds == nil { range = (1, UInt64.max / 2) }
         var crew = Crew(first: range.0, last: range.1, jobs: max(1, jobs), seconds: hours.map { $0 * 3600 }, kind: kind)
@@ -66,8 +69,8 @@ struct RunCommand: ParsableCommand {
 
     private func runOne(_ seed: UInt64) throws {
         let steps = only.map { Set($0.split(separator: ",").compactMap { Int($0) }) }
-        let knobs = try scenario.map { name in
-            guard let known = Scenario.named(name) else { throw ValidationError("no scenario \(name): see --list") }
+        let knobs = try theme.map { name in
+            guard let known = Theme.named(name) else { throw ValidationError("no theme \(name): see --help") }
             return known.knobs(seed: seed)
         }
         let simulation = Simulation(seed: seed, kind: kind, knobs: knobs, only: steps)
@@ -75,7 +78,7 @@ struct RunCommand: ParsableCommand {
         let outcome = simulation.run()
         print(outcome.line)
         guard outcome.failure != nil else { return }
-        if !trace, !whole, only == nil, scenario == nil { print(Timeline.shortest(seed: seed, kind: kind)) }
+        if !trace, !whole, only == nil, theme == nil { print(Timeline.shortest(seed: seed, kind: kind)) }
         throw ExitCode.failure
     }
 }
@@ -86,15 +89,14 @@ struct WorkerCommand: ParsableCommand {
     @Option var first: UInt64
     @Option var last: UInt64
     @Option var step: UInt64
+    @Option var most: Int
     @Option var kind: HostKind?
     @Option var saboteur: String?
     func run() {
         Saboteur.set(saboteur.flatMap { Saboteur(rawValue: $0) })
-        var seed = first
-        while seed <= last {
+        for seed in stride(from: first, through: last, by: Int(step)).prefix(most) {
             tell("begin \(seed)\n")
             tell(Simulation(seed: seed, kind: kind).run().line + "\n")
-            seed += step
         }
     }
     /// At once: what a process that dies has not said is lost.

@@ -61,6 +61,8 @@ package final class MemberLog {
     package var node: NodeId { member.node }
     package var key: UInt64 { member.key }
     package var sessionPromises: [NodeSession] { member.sessionPromises }
+    /// Stores that should hold the log, and are blank.
+    package var strangers: [StoreId] { host.strangers }
     /// Stores that hold the log.
     package var stores: [StoreId] { member.catalogStores }
 

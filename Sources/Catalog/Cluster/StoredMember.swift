@@ -77,7 +77,10 @@ struct StoredMember: LoggedState, Hashable {
     /// Whether the entries follow the image, one by one.
     var isWhole: Bool { AgreementLog.isChain(entries, after: image.position) }
 
-    func isStranger(blank store: StoreId) -> Bool { false }
+    /// A store that is listed for sure has had the log: blank, it was wiped, and what it says of its objects is void.
+    func isStranger(blank store: StoreId) -> Bool {
+        unconfirmedCatalogStores.isEmpty && catalogStores.contains(store)
+    }
     func counts(on store: StoreId) -> Bool { true }
     func knows(_ store: StoreId) -> Bool { true }
 

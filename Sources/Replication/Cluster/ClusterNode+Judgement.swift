@@ -49,8 +49,19 @@ extension ClusterNode {
 
     func decideSoon() { clock.after(milliseconds: 0) { [weak self] in self?.decide() } }
 
+    /// Whether most voters were heard of within the time in which stores are missed. Who hears of fewer may be the one that
+    /// is cut off, in which case corosync may not know it yet, and must not take the others for gone.
+    private var hearsMost: Bool {
+        let limit = options.limits.dataTimeoutMilliseconds * 9 / 10
+        let voters = catalog.record.voters
+        let near = voters.count { voter in
+            voter.node == id || heard[voter.node].map { clock.now.milliseconds(since: $0.at) <= limit } ?? false
+        }
+        return 2 * near > voters.count
+    }
+
     func decide() {
-        guard catalog.isActive else { return }
+        guard catalog.isActive, hearsMost else { return }
         let map = catalog.state.map
         let commands = judge.decide(map, catalog.state.settings)
         guard !commands.isEmpty else { return }

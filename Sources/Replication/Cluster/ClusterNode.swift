@@ -258,6 +258,7 @@ private final class Wires: ClusterTransport, LeaseTransport {
 private final class MemberStorage: CatalogStorage {
     private let log: MemberLog
     init(_ log: MemberLog) { self.log = log }
+    var strangers: [StoreId] { log.strangers }
     func attach(store: StoreId, disk: any Disk, _ completion: @escaping (SheepError?) -> Void) {
         log.attach(store: store, disk: disk, completion)
     }

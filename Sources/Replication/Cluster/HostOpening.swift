@@ -94,6 +94,7 @@ final class HostOpening {
     private var log: MemberLog?
     /// The stores fail on their own until the node is there.
     private let failures = FailureRelay()
+    private var isDone = false
 
     init(
         _ world: any HostWorld, _ options: HostOptions,
@@ -128,6 +129,19 @@ final class HostOpening {
             }
         }
         next(disks[...])
+        endBatches()
+    }
+    /// The stores are no node's yet: nobody else sends out what an opening has to write.
+    private func endBatches() {
+        guard !isDone else { return }
+        for core in cores { core.endOfBatch() }
+        world.clock.after(milliseconds: 1) { [self] in endBatches() }
+    }
+    private func finish(_ result: Result<ClusterNode, SheepError>) {
+        isDone = true
+        completion(result)
+        // Whoever keeps the log is there only now.
+        if case .success(let node) = result { for problem in problems { node.log(problem) } }
     }
 
     private func openLog(_ witness: [(StoreId, any Disk)], _ acceptMissing: [StoreId]) {
@@ -136,14 +150,18 @@ final class HostOpening {
             imageInterval: options.imageInterval)
         self.log = log
         log.open(acceptMissing: acceptMissing, freshKey: world.random()) { [self] error in
-            if let error { return completion(.failure(error)) }
+            if let error { return finish(.failure(error)) }
             // A store of another cluster is none of ours.
+            for part in parts where part.objects.identity.clusterId != log.clusterId {
+                part.objects.stop()
+                failures.failed(part.id, "it belongs to another cluster")
+            }
+            parts.removeAll { $0.objects.identity.clusterId != log.clusterId }
             do throws(SheepError) {
                 let node = try ClusterNode(world: world, options: options, log: log, parts: parts)
                 failures.node = node.node
-                for problem in problems { node.log(problem) }
-                completion(.success(node))
-            } catch { completion(.failure(error)) }
+                finish(.success(node))
+            } catch { finish(.failure(error)) }
         }
     }
 }

@@ -17,19 +17,22 @@ package final class Cluster {
         network.slownessMilliseconds = knobs.networkMilliseconds
         network.corruptionPercent = knobs.corruptConnectionsPercent
         group = SimulatedGroup(
-            seed: surroundings.random.next(), nodes: knobs.hosts, isQuorumBlind: knobs.isQuorumBlind,
+            seed: surroundings.random.next(), nodes: knobs.hosts + knobs.joiners, isQuorumBlind: knobs.isQuorumBlind,
             queue: surroundings.queue)
-        hosts = (1...knobs.hosts).map { [network, group, surroundings] i in
+        hosts = (1...knobs.hosts + knobs.joiners).map { [network, group, surroundings] i in
             var own = surroundings
             own.random = Random(UInt64(i) ^ surroundings.random.peek)
             return ClusterHost(NodeId(UInt32(i)), own, network, group)
         }
     }
 
+    /// Those that are there from the beginning; the others may join later.
+    var founders: [ClusterHost] { Array(hosts.prefix(knobs.hosts)) }
+
     func found(_ completion: @escaping () -> Void) {
         var descriptions: [StoreDescription] = []
-        var left = hosts.count
-        for host in hosts {
+        var left = founders.count
+        for host in founders {
             host.format { [self] made in
                 descriptions += made
                 left -= 1
@@ -43,13 +46,18 @@ package final class Cluster {
         let image = HostFormation.founding(
             cluster: network.cluster, settings: knobs.settings,
             rootAttributes: FileAttributes(uid: 0, gid: 0, mode: 0o755, time: 0), stores: stores,
-            voters: hosts.map { Voter($0.id, key: $0.key) })
-        var left = hosts.count
-        for host in hosts {
+            voters: founders.map { Voter($0.id, key: $0.key) })
+        var left = founders.count
+        for host in founders {
             host.makeLog(image) {
                 left -= 1
                 if left == 0 { completion() }
             }
         }
+    }
+    /// A host that is to join gets formatted stores and a blank log; the process that made them ends. What is to be added to
+    /// the map is answered.
+    func prepare(_ host: ClusterHost, _ completion: @escaping ([StoreDescription]) -> Void) {
+        host.format { made in host.makeLog(.blank) { completion(made) } }
     }
 }

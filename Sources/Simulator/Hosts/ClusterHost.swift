@@ -12,7 +12,8 @@ package final class ClusterHost: SimulatedHost {
         var store: StoreId?
     }
     package let id: NodeId
-    let key: UInt64
+    /// Of its log: another one with each.
+    private(set) var key: UInt64
     private var surroundings: HostSurroundings
     private let network: SimulatedNetwork
     private let group: SimulatedGroup
@@ -203,6 +204,8 @@ package final class ClusterHost: SimulatedHost {
 
     /// Formats its stores, in a process of its own.
     func format(_ completion: @escaping ([StoreDescription]) -> Void) {
+        if isFounded { key += 1 }
+        isFounded = false
         let process = newProcess()
         let world = Process(self, process, NoGroup())
         self.world = world

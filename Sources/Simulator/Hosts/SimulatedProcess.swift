@@ -18,7 +18,7 @@ package final class SimulatedProcess: Clock {
         self.incarnation = incarnation
     }
     package var now: Instant { queue.now }
-    package var wallClock: UInt64 { queue.wallClock }
+    package var wallClock: UInt64 { UInt64(Int64(queue.wallClock) + (queue.wallClockSteps[node] ?? 0)) }
     package func after(milliseconds: UInt64, _ action: @escaping () -> Void) {
         queue.after(milliseconds: milliseconds) { [self] in run(action) }
     }

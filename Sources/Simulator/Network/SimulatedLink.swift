@@ -45,7 +45,7 @@ package final class SimulatedLink: PeerLink {
         use(connection, end: 0, role: .initiator(to: target))
     }
 
-    private func use(_ connection: SimulatedConnection, end: Int, role: Handshake.Role) {
+    func use(_ connection: SimulatedConnection, end: Int, role: Handshake.Role) {
         self.connection = connection
         self.end = end
         isEstablished = false

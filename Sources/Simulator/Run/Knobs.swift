@@ -15,6 +15,8 @@ package enum HostKind: String, CaseIterable, Sendable {
 
 package struct Knobs: Sendable {
     package var hosts = 1
+    /// Hosts that are no members in the beginning.
+    package var joiners = 0
     package var storesPerHost = 3
     package var settings = Settings()
     package var gatewayOptions = GatewayOptions()
@@ -53,8 +55,8 @@ package struct Knobs: Sendable {
     // The faults.
     package var faults = 3
     package var allowsStoreFaults = true
-    /// Faults of a scenario, besides those that are drawn.
-    package var forced: [Scenario.Fault] = []
+    /// Faults of a theme, besides those that are drawn.
+    package var forced: [Theme.Fault] = []
     /// Faults are not bounded: errors may be the outcome, wrong data never.
     package var isBeyondBounds = false
 

@@ -135,7 +135,7 @@ package final class Simulation {
         if events > Simulation.maximumEvents { fail("livelock", "\(events) events") }
         return true
     }
-    private func pass(nanoseconds end: UInt64) {
+    func pass(nanoseconds end: UInt64) {
         while let next = queue.nextNanoseconds, next <= end, runNext() {}
         if failure == nil { queue.advance(to: end) }
     }
@@ -207,7 +207,7 @@ package final class Simulation {
     // MARK: the end
 
     /// All is mended. Whatever can finish must, within ten times the down-out interval; then everything is read and compared.
-    private func settle() {
+    func settle() {
         guard failure == nil else { return }
         trace.note("heal")
         nemesis.heal()

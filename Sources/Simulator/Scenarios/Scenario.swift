@@ -1,76 +1,63 @@
-// Named scenarios: guests at work, and one thing that goes wrong at a known moment, as DESIGN's table of failures has it.
-// What guests do still comes from the seed; what must hold is what always must.
+// A named scenario: a short script over the simulated world, what must be seen in it, and the trace that it leaves. The same
+// scenario leaves the same bytes on every machine and in every build; a trace that changes is a change of behaviour that
+// somebody must have looked at.
 import Catalog
 import Model
+import ObjectStore
+import OrderedCollections
+import Replication
 
 package struct Scenario: Sendable {
-    package struct Fault: Sendable {
-        let kind: StepKind
-        /// Of the time that guests work, in percent.
-        let atPercent: Int
-    }
     package let name: String
-    package let text: String
-    package let kind: HostKind
-    private let faults: [Fault]
-    /// Relative frequency of what changes volumes as a whole, in a thousand.
-    private let familyPerMille: Int
+    /// What happens and what must come of it, in a sentence.
+    package let summary: String
+    let knobs: Knobs
+    let play: @Sendable (Script) -> Void
 
-    private init(
-        _ name: String, _ kind: HostKind, family: Int = 60, _ text: String, _ faults: [(StepKind, Int)]
+    /// By default: three hosts with a store each, three copies, leases of three seconds, out after a minute.
+    init(
+        _ name: String, _ summary: String, _ change: (inout Knobs) -> Void = { _ in },
+        _ play: @escaping @Sendable (Script) -> Void
     ) {
         self.name = name
-        self.text = text
-        self.kind = kind
-        familyPerMille = family
-        self.faults = faults.map { Fault(kind: $0.0, atPercent: $0.1) }
+        self.summary = summary
+        var knobs = Knobs()
+        knobs.hosts = 3
+        knobs.storesPerHost = 1
+        knobs.settings.leaseMilliseconds = 3_000
+        knobs.settings.downOutIntervalMilliseconds = 60_000
+        knobs.storeConfiguration.journalSegmentBytes = 512 * 4096
+        knobs.storeConfiguration.journalMaximumSegments = 8
+        knobs.storeConfiguration.memoryLimitBytes = 4 << 20
+        knobs.storeConfiguration.reserveBytes = 0
+        knobs.storeConfiguration.lowSpaceBytes = 0
+        knobs.storeConfiguration.checkpointIntervalMilliseconds = 5_000
+        knobs.storeConfiguration.sweepDelayMilliseconds = 1_000
+        (knobs.volumes, knobs.operations, knobs.faults) = (0, 0, 0)
+        knobs.networkMilliseconds = 1
+        change(&knobs)
+        self.knobs = knobs
+        self.play = play
     }
 
-    /// What a seed is like in this scenario.
-    package func knobs(seed: UInt64) -> Knobs {
-        var random = Random(seed)
-        var drawing = Random(random.next())
-        var knobs = Knobs(drawing: &drawing, kind: kind)
-        knobs.faults = 0
-        knobs.forced = faults
-        knobs.familyPerMille = familyPerMille
-        if kind == .single { knobs.settings.copies = 3 }
-        return knobs
+    package struct Ending: Sendable {
+        /// Compact lines with virtual time, from the moment at which the cluster serves.
+        package var trace: String
+        /// Nil: everything was seen that must be.
+        package var failure: String?
     }
+    /// `tell` gets each line as it comes.
+    package func run(_ tell: @escaping (String) -> Void = { _ in }) -> Ending {
+        let script = Script(knobs, tell)
+        script.write("# \(name)")
+        script.write("# \(summary)")
+        script.begin()
+        play(script)
+        script.finish()
+        return Ending(
+            trace: script.lines.joined(separator: "\n") + "\n",
+            failure: script.world.failure.map { "\($0.checker): \($0.text)" })
+    }
+
     package static func named(_ name: String) -> Scenario? { all.first { $0.name == name } }
-
-    package static let all: [Scenario] = [
-        Scenario(
-            "gateway-killed", .single, "the process is killed while guests write, and starts again on the same host",
-            [(.kill, 40), (.kill, 70)]),
-        Scenario(
-            "power-loss", .single, "everything loses power, twice: what was flushed is there",
-            [(.powerLoss, 40), (.powerLoss, 80)]),
-        Scenario(
-            "killed-while-volumes-change", .single, family: 400,
-            "kills while snapshots, clones, rollbacks and removals are on their way",
-            [(.kill, 30), (.kill, 60), (.kill, 90)]),
-        Scenario(
-            "power-loss-while-volumes-change", .single, family: 400,
-            "power goes while snapshots, clones, rollbacks and removals are on their way",
-            [(.powerLoss, 30), (.powerLoss, 70)]),
-        Scenario("store-fails", .single, "a disk answers EIO from now on", [(.failStore, 40)]),
-        Scenario(
-            "store-fails-then-power", .single, "a disk fails, and then everything loses power",
-            [(.failStore, 40), (.powerLoss, 45)]),
-        Scenario("bit-rot", .single, "bits turn over on one disk", [(.rot, 30), (.rot, 60)]),
-        Scenario("stray-writes", .single, "a disk loses writes, or puts them elsewhere", [(.strayWrites, 30)]),
-        Scenario("read-errors", .single, "a disk cannot read, now and then", [(.readErrors, 30)]),
-        Scenario("stopped", .single, "the process stands still for a while", [(.stop, 40)]),
-        Scenario("holder-dies", .cluster, "a host's process dies; another takes over", [(.kill, 40)]),
-        Scenario("host-stopped", .cluster, "a process stands still for longer than its lease", [(.stop, 30)]),
-        Scenario("partition", .cluster, "the hosts cannot reach each other", [(.groupPartition, 40)]),
-        Scenario("data-cut", .cluster, "one host's connections are cut, the group is not", [(.cut, 40)]),
-        Scenario("corosync-stopped", .cluster, "Corosync stands still on one host", [(.stopCorosync, 40)]),
-        Scenario(
-            "connections-break", .cluster, "all connections break, again and again",
-            [(.breakConnections, 20), (.breakConnections, 40), (.breakConnections, 60)]),
-        Scenario("cluster-power-loss", .cluster, "power is lost", [(.powerLoss, 50)]),
-        Scenario("host-store-fails", .cluster, "a disk of one host fails", [(.failStore, 40)]),
-    ]
 }

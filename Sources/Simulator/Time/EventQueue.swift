@@ -20,6 +20,8 @@ package final class EventQueue: Clock {
     // MARK: Clock
     package var now: Instant { Instant(nanoseconds: nanoseconds) }
     package var wallClock: UInt64 { 1_700_000_000_000_000_000 + nanoseconds }
+    /// How far the wall clocks of some nodes have been set forward or back.
+    package var wallClockSteps: [NodeId: Int64] = [:]
     package func after(milliseconds: UInt64, _ action: @escaping () -> Void) {
         after(nanoseconds: milliseconds * 1_000_000, action)
     }
