@@ -294,6 +294,7 @@ extension Gateway {
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
                 if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
+                settleUnequal(volume)
                 wakeWaiters()
             }
         }
@@ -379,7 +380,10 @@ extension Gateway {
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
         volume.learntEpoch = epoch.rawValue
-        fence(volume, upChannels(), anew: true) { _ in completion() }
+        fence(volume, upChannels(), anew: true) { [self] _ in
+            settleUnequal(volume)
+            completion()
+        }
         return true
     }
 

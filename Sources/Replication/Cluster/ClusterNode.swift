@@ -127,7 +127,7 @@ package final class ClusterNode {
             world.group.leave()
             onStop(error)
         }
-        volumes.onTaken = { [unowned self] in settleSoon($0) }
+        volumes.onUnequal = { [unowned self] in settleSoon($0) }
         catalog.observe { [unowned self] in changed($0) }
     }
 

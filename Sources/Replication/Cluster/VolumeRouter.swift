@@ -29,8 +29,8 @@ package final class VolumeRouter {
     var snapshotNumber: UInt64 = 0
     /// Snapshots that are decided, by volume, with the index of the catalog that has the decision.
     var decided: [VolumeId: UInt64] = [:]
-    /// The volume has just been taken.
-    var onTaken: (VolumeId) -> Void = { _ in }
+    /// Copies of a volume that is held here are to be made equal, if they are not: it has just been taken, or stores came.
+    var onUnequal: (VolumeId) -> Void = { _ in }
     /// No new lease is taken.
     var isStopping = false
 
@@ -142,7 +142,7 @@ package final class VolumeRouter {
             route.sentWrites = 0
             volume.openCount = route.openCount
             resolve(route)
-            onTaken(route.id)
+            onUnequal(route.id)
         }
     }
     /// Whether the catalog has this node as the holder under this term.
