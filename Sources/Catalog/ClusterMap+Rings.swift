@@ -81,6 +81,14 @@ extension ClusterMap {
         return all
     }
 
+    /// The ranges of which a current member of S is up, for volumes with so many copies: of others nobody can say what
+    /// there is.
+    package func servedRanges(copies: Int) -> RangeSet {
+        var all = RangeSet()
+        for store in stores where store.status == .up { all.formUnion(store.current(copies: copies)) }
+        return all
+    }
+
     /// S of the range: the stores that are in-sync for it, up or not, ascending.
     package func insyncStores(_ range: RangeIndex, copies: Int) -> [StoreId] {
         stores.filter { $0.inSync[range, copies: copies] }.map(\.id)
@@ -144,8 +152,7 @@ extension ClusterMap {
         settleSessions()
         guard stores.contains(where: { $0.status != .up && !$0.inSync.isEmpty }) else { return }
         for copies in 1...levelCount {
-            var free = RangeSet()
-            for store in stores where store.status == .up { free.formUnion(store.current(copies: copies)) }
+            var free = servedRanges(copies: copies)
             free.formIntersection(
                 ranges(withUpTargets: minimumCopies(settings, volumeCopies: copies), copies: copies))
             for i in stores.indices where stores[i].status != .up { stores[i].inSync[copies: copies].subtract(free) }

@@ -180,7 +180,7 @@ package final class Recovery {
         for record in map.stores
         where record.status == .up && gateway.channel(record.id) != nil && !skipped.contains(record.id) {
             if peers != nil, !copies().contains(where: { $0.store == record.id }) { continue }
-            let missing = map.missingRanges(of: record.id)
+            let missing = recoverableRanges(of: record.id)
             if !missing.isEmpty { return (record.id, missing) }
         }
         return nil
@@ -215,6 +215,10 @@ package final class Recovery {
         gateway.whenReady(id) { [self] volume, _ in
             var work = work
             if let volume {
+                guard knowsAll(volume, store, ranges) else {
+                    skipped.append(store)
+                    return stepSoon()
+                }
                 for index in volume.indices() {
                     let object = ObjectId(id, index)
                     if ranges[object.range], gateway.targets(volume, object.range).contains(store) {
@@ -224,6 +228,32 @@ package final class Recovery {
             }
             collect(volumes.dropFirst(), store, ranges, work, completion)
         }
+    }
+
+    /// What the store lacks, without the ranges of which no current member of S is up: nobody can say what there is.
+    private func recoverableRanges(of store: StoreId) -> RangeSet {
+        let map = catalog.state.map
+        var ranges = map.missingRanges(of: store)
+        guard !ranges.isEmpty else { return ranges }
+        for copies in 1...map.levelCount
+        where catalog.state.volumes.values.contains(where: { min($0.copies, map.levelCount) == copies }) {
+            var unserved = map.ringRanges(of: store, copies: copies)
+            unserved.subtract(map.servedRanges(copies: copies))
+            ranges.subtract(unserved)
+        }
+        return ranges
+    }
+
+    /// Whether all of the volume's objects that the store shall have in these ranges are known: a current member of S of
+    /// each range has said what it has. Else one that is away may have some that nobody has heard of.
+    func knowsAll(_ volume: VolumeState, _ store: StoreId, _ ranges: RangeSet) -> Bool {
+        let map = catalog.state.map
+        var open = ranges
+        open.formIntersection(map.ringRanges(of: store, copies: volume.sureCopies))
+        for member in map.stores where member.status == .up && volume.fenced.contains(member.id) {
+            open.subtract(member.current(copies: volume.sureCopies))
+        }
+        return open.isEmpty
     }
 
     /// Brings these copies up to date, a few at once; false when one could not be helped.

@@ -110,7 +110,9 @@ extension Recovery {
         whenEpoch(epoch) { [self] in
             guard catalog.state.map.epoch == epoch else { return completion(false, 0) }
             gateway.whenReady(id) { [self] volume, _ in
-                guard let volume, volume.fenced.contains(store) else { return completion(false, 0) }
+                guard let volume, volume.fenced.contains(store), knowsAll(volume, store, ranges) else {
+                    return completion(false, 0)
+                }
                 let before = gateway.bytesPulled
                 let wanted = { [self] in
                     volume.indices().map { ObjectId(id, $0) }.filter {
@@ -120,6 +122,7 @@ extension Recovery {
                 run(wanted().map { ($0, store) }) { [self] isDone in
                     let isComplete =
                         isDone && !volume.isRemoved && catalog.state.map.epoch == epoch
+                        && knowsAll(volume, store, ranges)
                         && wanted().allSatisfy { gateway.isComplete($0, on: store) }
                     completion(isComplete, gateway.bytesPulled - before)
                 }

@@ -198,4 +198,60 @@ import Testing
         world.run("they are there") { world.node(1).catalog.state.volumes[volume]?.copies == 3 }
         for i in 0..<4 { #expect(world.copies(of: ObjectId(volume, UInt32(i))).count == 3) }
     }
+
+    /// Both hosts with copies of an object are gone, and with them the only ones who know that there is one: others are not
+    /// complete for what nobody can say. What was written is there when the two come back.
+    @Test func nobodyIsInSyncForWhatOnlyThoseWhoAreAwayCanSay() throws {
+        for seed in 1...2 as ClosedRange<UInt64> {
+            let world = HostsWorld(seed: seed, hosts: 5) {
+                $0.copies = 2
+                $0.downOutIntervalMilliseconds = 6_000
+            }
+            let volume = world.makeVolume()
+            let map = world.node(1).catalog.state.map
+            let pair = map.targets(of: ObjectId(volume, 0).range, copies: 2).compactMap { map.store($0)?.node }
+            #expect(pair.count == 2)
+            let away = pair.map { node in world.hosts.first { $0.id == node }! }
+            let others = world.hosts.filter { !pair.contains($0.id) }
+            let reader = Int(others[0].id.rawValue)
+            #expect(world.write(volume, 7, on: Int(pair[0].rawValue)) == nil)
+            #expect(world.flush(volume, on: Int(pair[0].rawValue)) == nil)
+            for host in away { world.kill(host) }
+            world.run("they are out") { away.allSatisfy { world.status($0, seenBy: reader) == .out } }
+            // It is taken, and the others look what they lack.
+            world.pass(milliseconds: 30_000)
+            let buffer = world.pool.buffer(8192)
+            var result: Errno??
+            world.node(reader).volumes.read(
+                .current(volume), offset: 0, count: 8192, into: buffer, bufferOffset: 0
+            ) { result = .some($0) }
+            world.pass(milliseconds: 10_000)
+            if case .some(.none) = result { #expect(world.content(buffer, 8192) == 7) }
+            for host in away { world.start(host) }
+            world.runUntilWell(seconds: 400)
+            #expect(world.read(.current(volume), on: reader) == 7)
+        }
+    }
+
+    /// The generations that a rollback hides go on every host, whether its gateway knows the volume or not.
+    @Test func whatARollbackHidesIsPrunedOnAllHosts() {
+        let world = HostsWorld()
+        let volume = world.makeVolume()
+        #expect(world.write(volume, 7, on: 1) == nil)
+        var answer: CommandAnswer? = world.answer("snapshot") {
+            world.node(1).volumes.snapshot([volume], tag: "a", group: nil, replaceExisting: false, request: nil, $0)
+        }
+        #expect(world.write(volume, 8, on: 1) == nil)
+        answer = world.answer("rollback") { world.node(1).volumes.rollback(volume, tag: "a", request: nil, $0) }
+        #expect(answer == .done)
+        world.run("pruned") {
+            world.nodes.allSatisfy { node in
+                node.node.stores.allSatisfy { store in
+                    let entry = store.copy.objects.entry(ObjectId(volume, 0))
+                    return entry?.generations.contains { $0.generation == Generation(2) } != true
+                }
+            }
+        }
+        #expect(world.read(.current(volume), on: 2) == 7)
+    }
 }
