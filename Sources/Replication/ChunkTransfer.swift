@@ -44,6 +44,8 @@ extension Gateway {
     func transfer(_ transfer: ChunkTransfer, _ completion: @escaping (ChunkTransfer.Outcome) -> Void) {
         let run = transfer.run
         let blocks = BlockRange(first: run.lowerBound * blocksPerChunk, count: run.count * blocksPerChunk)
+        // What the source cannot say is not absent, and must not be dropped at the target.
+        if transfer.view.isUnknown(blocks) { return clock.after(milliseconds: 0) { completion(.sourceIsCorrupt) } }
         var data = transfer.view.held
         data.subtract(transfer.view.zero)
         guard data.containsAny(blocks) else { return fill(transfer, data, nil, completion) }
@@ -83,4 +85,9 @@ extension Gateway {
             }
         }
     }
+}
+
+extension ComposedView {
+    /// Whether it says nothing of some of these blocks: a header cannot be read, or they are still to come.
+    func isUnknown(_ blocks: BlockRange) -> Bool { corrupt.containsAny(blocks) || pending.containsAny(blocks) }
 }

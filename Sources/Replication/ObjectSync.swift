@@ -153,6 +153,10 @@ final class ObjectSync {
     private func compare(_ path: GenerationPath, _ body: @escaping ([Int], ComposedView) -> Void) {
         source.view(object.id, path) { [self] result in
             guard case .success(let ours) = result else { return failedView(source, result) }
+            guard ours.corrupt.isEmpty else {
+                gateway.onCorruptCopy(object.id, source.store)
+                return failed(source, .behind)
+            }
             target.view(object.id, path) { [self] result in
                 guard case .success(let theirs) = result else { return failedView(target, result) }
                 var chunks: [Int] = []
