@@ -190,7 +190,9 @@ extension ObjectStore {
 
     private func writeImage(_ run: CheckpointRun) {
         run.phase = .writing
-        let bytes = run.builder!.finish(durableLsn: journal.durableLsn)
+        // All that the entries say is durable before the image is: a start that finds less of the journal must not believe
+        // versions whose blocks it has not seen.
+        let bytes = run.builder!.finish(durableLsn: journal.nextLsn - 1)
         run.builder = nil
         stagedBarrier { [self] result in
             guard case .success = result else { return }

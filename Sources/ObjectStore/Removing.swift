@@ -90,6 +90,15 @@ extension ObjectStore {
                 renumber(below, to: into, completion)
                 return false
             }
+            // The header of a damaged sheet is not written: what is moved into it would be gone with `from`.
+            guard !above.isDamaged else {
+                later { completion(.failure(.damaged("a header of object \(object) cannot be read"))) }
+                return false
+            }
+            if below.isDamaged {
+                // It becomes pending: from here on being readable again does not make the copy whole.
+                setState(object: object, .suspect, durable: false) { _ in }
+            }
             pin(below)
             pin(above)
             move(below, above, 0) { [self] result in

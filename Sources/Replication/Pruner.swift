@@ -125,7 +125,10 @@ package final class Pruner {
         }
         // The same copy again until nothing is left to do for it; a failed store is noticed by its own path.
         let again: StoreCompletion = { [self] result in
-            if case .failure = result { return goOn() }
+            if case .failure = result {
+                mustLookAgain = true
+                return goOn()
+            }
             clock.after(milliseconds: 0) { [weak self] in self?.run(work) }
         }
         switch action {
