@@ -331,10 +331,3 @@ extension GenerationPath {
             top: top, hidden: [Generation.first...generation] + hidden.filter { $0.lowerBound > generation })
     }
 }
-
-extension ComposedView {
-    /// Whether it says nothing of some of these blocks: a header cannot be read, or they are still to come.
-    fileprivate func isUnknown(_ blocks: BlockRange) -> Bool {
-        corrupt.containsAny(blocks) || pending.containsAny(blocks)
-    }
-}
