@@ -38,6 +38,7 @@ extension Gateway {
             volume.term = term
             volume.fenced = []
             volume.heard = []
+            volume.heardInQuestion = []
             volume.highestStamp = 0
             volume.restamped = []
             volume.summaries = [:]
@@ -93,6 +94,8 @@ extension Gateway {
             for (store, _) in answers {
                 if !volume.fenced.contains(store) { volume.fenced.append(store) }
                 if !volume.heard.contains(store) { volume.heard.append(store) }
+                volume.heardInQuestion.removeAll { $0 == store }
+                if catalog.state.map.store(store)?.broken != nil { volume.heardInQuestion.append(store) }
             }
             learn(volume, answers.sorted { $0.0 < $1.0 }, earlier: earlier, anew: anew)
             completion(highest)
@@ -385,6 +388,20 @@ extension Gateway {
             completion()
         }
         return true
+    }
+
+    /// Stores that were in question when they were heard count now: what was decided without them, and is in use nowhere,
+    /// is compared anew.
+    func learnFromCleared(_ volume: VolumeState) {
+        let map = catalog.state.map
+        let inQuestion = volume.heardInQuestion.filter { map.store($0)?.broken != nil }
+        guard inQuestion.count < volume.heardInQuestion.count else { return }
+        volume.heardInQuestion = inQuestion
+        volume.learntEpoch = nil
+        _ = learnAnew(volume) { [self] in
+            mapSettled(volume)
+            wakeWaiters()
+        }
     }
 
     // MARK: members of S that are away

@@ -61,6 +61,13 @@ package final class VolumeRouter {
     package var isAtRest: Bool {
         routes.values.allSatisfy { $0.isAtRest && $0.phase != .taking && $0.phase != .leaving }
     }
+    /// Volumes that operations are on their way of, and how they stand.
+    var restless: String {
+        routes.values.filter { !$0.isAtRest || $0.phase == .taking || $0.phase == .leaving }.map {
+            "\($0.id) \($0.phase), waiting \($0.waiting.count), at the gateway \($0.attempts.count), "
+                + "parked \($0.parked.count), lost \($0.lost.count), forwarded \($0.forwarded.count)"
+        }.joined(separator: "; ")
+    }
     /// Of this process: repeated, it has one outcome.
     func newRequestId() -> RequestId {
         requestNumber += 1
