@@ -238,8 +238,10 @@ extension Gateway {
         for (store, summary) in found where targets.contains(store) {
             let isMember = members.contains(store)
             let isSound = summary?.isSound ?? true
-            if isSound, isMember, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
-                exceptions[store] = nil
+            // (Outside S too where it was written under this term: versions follow one another without a gap.)
+            let isWritten = leases != nil && summary?.version.term == volume.term
+            if isSound, isMember || isWritten, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
+                exceptions[store] = isMember ? nil : .complete
                 continue
             }
             if isSound, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
