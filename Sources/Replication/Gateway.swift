@@ -229,6 +229,7 @@ package final class Gateway {
             forgetFormerTargets(volume)
             mapSettled(volume)
             fenceMissing(volume)
+            learnFromCleared(volume)
         }
     }
 

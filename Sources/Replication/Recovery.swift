@@ -150,7 +150,9 @@ package final class Recovery {
                 }
                 guard target.status == .unverified else { return completion(true) }
                 guard target.channel.admits(id, volume.path.top, .whole) else { return completion(false) }
-                guard let source = object.slots.first(where: { $0.status == .complete && $0.isMember }) else {
+                // In a cluster the members of S may all lack what one has that left S and came back.
+                let complete = object.slots.filter { $0.status == .complete && ($0.isMember || peers != nil) }
+                guard let source = complete.first(where: \.isMember) ?? complete.first else {
                     return rereadLast(volume, object, target, completion)
                 }
                 gateway.synchronise(volume, object, target.channel, source.channel) { outcome in

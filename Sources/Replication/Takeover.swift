@@ -38,6 +38,7 @@ extension Gateway {
             volume.term = term
             volume.fenced = []
             volume.heard = []
+            volume.heardInQuestion = []
             volume.highestStamp = 0
             volume.restamped = []
             volume.summaries = [:]
@@ -93,6 +94,8 @@ extension Gateway {
             for (store, _) in answers {
                 if !volume.fenced.contains(store) { volume.fenced.append(store) }
                 if !volume.heard.contains(store) { volume.heard.append(store) }
+                volume.heardInQuestion.removeAll { $0 == store }
+                if catalog.state.map.store(store)?.broken != nil { volume.heardInQuestion.append(store) }
             }
             learn(volume, answers.sorted { $0.0 < $1.0 }, earlier: earlier, anew: anew)
             completion(highest)
@@ -235,8 +238,10 @@ extension Gateway {
         for (store, summary) in found where targets.contains(store) {
             let isMember = members.contains(store)
             let isSound = summary?.isSound ?? true
-            if isSound, isMember, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
-                exceptions[store] = nil
+            // (Outside S too where it was written under this term: versions follow one another without a gap.)
+            let isWritten = leases != nil && summary?.version.term == volume.term
+            if isSound, isMember || isWritten, lacksOnlyWhatIsOnItsWay(volume, index, summary?.version ?? .zero) {
+                exceptions[store] = isMember ? nil : .complete
                 continue
             }
             if isSound, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
@@ -294,6 +299,7 @@ extension Gateway {
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
                 if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
+                settleUnequal(volume)
                 wakeWaiters()
             }
         }
@@ -379,8 +385,25 @@ extension Gateway {
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
         volume.learntEpoch = epoch.rawValue
-        fence(volume, upChannels(), anew: true) { _ in completion() }
+        fence(volume, upChannels(), anew: true) { [self] _ in
+            settleUnequal(volume)
+            completion()
+        }
         return true
+    }
+
+    /// Stores that were in question when they were heard count now: what was decided without them, and is in use nowhere,
+    /// is compared anew.
+    func learnFromCleared(_ volume: VolumeState) {
+        let map = catalog.state.map
+        let inQuestion = volume.heardInQuestion.filter { map.store($0)?.broken != nil }
+        guard inQuestion.count < volume.heardInQuestion.count else { return }
+        volume.heardInQuestion = inQuestion
+        volume.learntEpoch = nil
+        _ = learnAnew(volume) { [self] in
+            mapSettled(volume)
+            wakeWaiters()
+        }
     }
 
     // MARK: members of S that are away

@@ -30,6 +30,8 @@ final class VolumeState {
     var fenced: [StoreId] = []
     /// Stores that were fenced at any time under this term: all that they have of older terms has been seen.
     var heard: [StoreId] = []
+    /// Stores that were heard while their sessions were in question: nothing that they had counted.
+    var heardInQuestion: [StoreId] = []
     /// The highest sequence that an equaliser has given under this term: none is ever given twice, for copies at the same
     /// version count as equal.
     var highestStamp: UInt64 = 0

@@ -21,7 +21,7 @@ package struct ReachReport: Hashable, Sendable {
         case missing
     }
     package let node: NodeId
-    /// The catalog commits there.
+    /// The catalog commits there, and it hears most voters: it may decide.
     package let isActive: Bool
     /// The node's own stores that work, with their sessions, and those that failed, with the reason.
     package let own: [StoreId: StoreSession]

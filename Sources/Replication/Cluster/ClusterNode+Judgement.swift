@@ -23,7 +23,7 @@ extension ClusterNode {
             sights[record.id] = reach.look(
                 record.id, link: peer(record.node), isSilent: remote.isSilent(record.id))
         }
-        return ReachReport(node: id, isActive: catalog.isActive && !isShut, own: own, failed: failed, sights: sights)
+        return ReachReport(node: id, isActive: mayLead, own: own, failed: failed, sights: sights)
     }
 
     func sayWhatIsReached() {
@@ -49,19 +49,24 @@ extension ClusterNode {
 
     func decideSoon() { clock.after(milliseconds: 0) { [weak self] in self?.decide() } }
 
-    /// Whether most voters were heard of within the time in which stores are missed. Who hears of fewer may be the one that
-    /// is cut off, in which case corosync may not know it yet, and must not take the others for gone.
+    /// Whether most voters were heard within the time in which stores are missed. Who hears fewer may be the one that is cut
+    /// off, while corosync does not know it yet, and must not take the others for gone. It says so, and the next one decides
+    /// (`ReachReport.isActive`); whom nobody hears is passed over when its last word is old.
     private var hearsMost: Bool {
         let limit = options.limits.dataTimeoutMilliseconds * 9 / 10
         let voters = catalog.record.voters
         let near = voters.count { voter in
-            voter.node == id || heard[voter.node].map { clock.now.milliseconds(since: $0.at) <= limit } ?? false
+            if voter.node == id { return true }
+            let last = [heard[voter.node]?.at, peer(voter.node)?.heardAt].compactMap { $0 }.max()
+            return last.map { clock.now.milliseconds(since: $0) <= limit } ?? false
         }
         return 2 * near > voters.count
     }
+    /// Whether this node may decide for all: the catalog commits here, and most are near.
+    private var mayLead: Bool { catalog.isActive && !isShut && hearsMost }
 
     func decide() {
-        guard catalog.isActive, hearsMost else { return }
+        guard mayLead else { return }
         let map = catalog.state.map
         let commands = judge.decide(map, catalog.state.settings)
         guard !commands.isEmpty else { return }

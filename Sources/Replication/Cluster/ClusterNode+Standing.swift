@@ -1,4 +1,5 @@
-// What a node that takes part in nothing yet waits for, for its administrator. It looks, and changes nothing.
+// What a node that takes part in nothing yet waits for, for its administrator, and what one has left to do. It looks, and
+// changes nothing.
 import Catalog
 import Model
 
@@ -15,4 +16,23 @@ extension ClusterNode {
         return "no quorum: \(here) of \(voters.count) voters are here and \(needed) are needed; waits for "
             + "\(needed - here) of node \(missing.map(\.description).joined(separator: ", node "))"
     }
+
+    /// Nothing is left to do here: no operation, no recovery, nothing to be removed.
+    package var isQuiet: Bool { firstUnrest == nil }
+    /// The first thing that is left to do here, if any.
+    package var firstUnrest: String? {
+        if !volumes.isAtRest { return "volumes in motion: \(volumes.restless)" }
+        if isSettling || !unsettled.isEmpty { return "copies to be made equal: \(unsettled)" }
+        if catalog.waitingCount > 0 { return "\(catalog.waitingCount) commands not decided" }
+        if node.recovery.behindCount > 0 { return "\(node.recovery.behindCount) copies behind" }
+        if node.recovery.status.phase != .idle { return "recovery: \(node.recovery.status.phase)" }
+        for id in node.gateway.volumeOrder {
+            for (index, known) in node.gateway.volumes[id]?.exceptions ?? [:] where known.contains(where: isOpen) {
+                return "copies of \(ObjectId(id, index)) that are not complete"
+            }
+        }
+        if node.pruner.pendingVolumes > 0 { return "\(node.pruner.pendingVolumes) volumes to be pruned" }
+        return node.scrubber.status.isRunning ? "a scrub" : nil
+    }
+    private func isOpen(_ copy: (key: StoreId, value: SlotStatus)) -> Bool { copy.value != .complete }
 }

@@ -127,7 +127,7 @@ package final class ClusterNode {
             world.group.leave()
             onStop(error)
         }
-        volumes.onTaken = { [unowned self] in settleSoon($0) }
+        volumes.onUnequal = { [unowned self] in settleSoon($0) }
         catalog.observe { [unowned self] in changed($0) }
     }
 
@@ -264,17 +264,5 @@ private final class MemberStorage: CatalogStorage {
     }
     func detach(store: StoreId, _ completion: @escaping (SheepError?) -> Void) {
         log.detach(store: store, completion)
-    }
-}
-
-extension ClusterNode {
-    /// Nothing is left to do here: no operation, no recovery, nothing to be removed.
-    package var isQuiet: Bool {
-        volumes.isAtRest && unsettled.isEmpty && !isSettling && catalog.waitingCount == 0
-            && node.recovery.behindCount == 0 && node.recovery.status.phase == .idle
-            && !node.gateway.volumeOrder.contains { id in
-                node.gateway.volumes[id]?.exceptions.contains { $0.value.contains { $0.value != .complete } } ?? false
-            }
-            && node.pruner.pendingVolumes == 0 && !node.scrubber.status.isRunning
     }
 }

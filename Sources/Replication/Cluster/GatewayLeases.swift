@@ -15,6 +15,9 @@ package protocol GatewayLeases: AnyObject {
         _ completion: @escaping (CommandAnswer) -> Void)
     /// A copy has refused this term: a newer one was given.
     func outdated(_ volume: VolumeId, _ term: Term)
+    /// Stores that came later were compared: copies of a volume that is in use here are to be made equal, though nobody may
+    /// ask for them.
+    func becameUnequal(_ volume: VolumeId)
     /// A snapshot of a volume that is not this gateway's to use, as its holder sees it.
     func readBelow(
         _ view: VolumeView, offset: UInt64, count: Int, into buffer: Buffer, bufferOffset: Int,
@@ -53,6 +56,15 @@ extension Gateway {
         abandoned.removeAll { !$0.isBusyAbandoned }
         guard abandoned.contains(where: { $0.id == id }) else { return action() }
         clock.after(milliseconds: 5) { [weak self] in self?.whenAbandonedIsQuiet(id, action) }
+    }
+
+    /// What is not as it should be after stores were compared is seen to, whoever needs it or not.
+    func settleUnequal(_ volume: VolumeState) {
+        guard let leases, volumes[volume.id] === volume, volume.phase == .ready else { return }
+        let isUnequal = volume.summaries.contains {
+            !$0.value.isUniform && !(volume.objects[$0.key]?.isPrepared ?? false)
+        }
+        if isUnequal { leases.becameUnequal(volume.id) }
     }
 
     func outdated(_ volume: VolumeState) {

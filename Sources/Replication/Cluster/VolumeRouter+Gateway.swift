@@ -81,6 +81,8 @@ extension VolumeRouter: GatewayLeases {
         }
     }
 
+    package func becameUnequal(_ volume: VolumeId) { onUnequal(volume) }
+
     package func propose(
         _ command: CatalogCommand, under volume: VolumeId, term: Term, request: RequestId?,
         _ completion: @escaping (CommandAnswer) -> Void

@@ -29,8 +29,8 @@ package final class VolumeRouter {
     var snapshotNumber: UInt64 = 0
     /// Snapshots that are decided, by volume, with the index of the catalog that has the decision.
     var decided: [VolumeId: UInt64] = [:]
-    /// The volume has just been taken.
-    var onTaken: (VolumeId) -> Void = { _ in }
+    /// Copies of a volume that is held here are to be made equal, if they are not: it has just been taken, or stores came.
+    var onUnequal: (VolumeId) -> Void = { _ in }
     /// No new lease is taken.
     var isStopping = false
 
@@ -60,6 +60,13 @@ package final class VolumeRouter {
     /// No operation is on its way here.
     package var isAtRest: Bool {
         routes.values.allSatisfy { $0.isAtRest && $0.phase != .taking && $0.phase != .leaving }
+    }
+    /// Volumes that operations are on their way of, and how they stand.
+    var restless: String {
+        routes.values.filter { !$0.isAtRest || $0.phase == .taking || $0.phase == .leaving }.map {
+            "\($0.id) \($0.phase), waiting \($0.waiting.count), at the gateway \($0.attempts.count), "
+                + "parked \($0.parked.count), lost \($0.lost.count), forwarded \($0.forwarded.count)"
+        }.joined(separator: "; ")
     }
     /// Of this process: repeated, it has one outcome.
     func newRequestId() -> RequestId {
@@ -142,7 +149,7 @@ package final class VolumeRouter {
             route.sentWrites = 0
             volume.openCount = route.openCount
             resolve(route)
-            onTaken(route.id)
+            onUnequal(route.id)
         }
     }
     /// Whether the catalog has this node as the holder under this term.

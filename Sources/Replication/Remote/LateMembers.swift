@@ -8,11 +8,50 @@ extension Gateway {
     /// at work on them, and that such a member lacks something of: the member is marked suspect, and recovery told, before the
     /// store counts as fenced. Until then the objects lack a member, and nothing is acknowledged.
     func distrustLateMembers(_ volume: VolumeState, _ stores: [StoreId], _ completion: @escaping () -> Void) {
+        let channels = stores.filter(volume.fenced.contains).compactMap { channel($0) }
+        distrust(LateMembers(volume, channels), completion)
+    }
+
+    /// Again and again, until nothing is left to be marked: while it is, others are prepared without these members.
+    private func distrust(_ late: LateMembers, _ completion: @escaping () -> Void) {
+        let volume = late.volume
+        let work = unmarked(late)
+        guard !work.isEmpty else {
+            for channel in late.waiting {
+                // The same channel still: one that was taken in since is fenced for itself.
+                guard self.channel(channel.store) === channel, volumes[volume.id] === volume else { continue }
+                if !volume.fenced.contains(channel.store) { volume.fenced.append(channel.store) }
+                for (object, store) in late.marked where store == channel.store { onCopyBehind(object, store) }
+            }
+            return completion()
+        }
+        for (_, channel) in work where !late.waiting.contains(where: { $0 === channel }) {
+            late.waiting.append(channel)
+        }
+        volume.fenced.removeAll { store in late.waiting.contains { $0.store == store } }
+        let join = Join(work.count) { [self] _ in distrust(late, completion) }
+        for (object, channel) in work {
+            channel.markSuspect(object) { [self] failure in
+                if let failure {
+                    late.giveUp(channel)
+                    if case .dead(let reason) = failure { reportFailure(channel.store, reason) }
+                } else {
+                    late.marked.append((object, channel.store))
+                }
+                join.arrive(nil)
+            }
+        }
+    }
+
+    private func unmarked(_ late: LateMembers) -> [(object: ObjectId, channel: any CopyChannel)] {
+        let volume = late.volume
         var work: [(object: ObjectId, channel: any CopyChannel)] = []
         for (index, object) in volume.objects.sorted(by: { $0.key < $1.key })
         where object.isPrepared || !object.isQuiet {
-            for store in stores where volume.exceptions[index]?[store] == .unverified {
-                guard volume.fenced.contains(store), isMember(volume, store, object.range), let channel = channel(store)
+            for channel in late.channels where volume.exceptions[index]?[channel.store] == .unverified {
+                let store = channel.store
+                guard isMember(volume, store, object.range), self.channel(store) === channel,
+                    !late.marked.contains(where: { $0 == object.id && $1 == store })
                 else { continue }
                 // Where nobody else has what was written, nothing can have been acknowledged: it is learnt anew.
                 if leases != nil, !object.slots.contains(where: { $0.status == .complete && $0.channel.store != store })
@@ -23,29 +62,24 @@ extension Gateway {
                 work.append((object.id, channel))
             }
         }
-        guard !work.isEmpty else { return completion() }
-        let late = stores.filter { store in work.contains { $0.channel.store == store } }
-        volume.fenced.removeAll { late.contains($0) }
-        var isSuspect = late.map { _ in true }
-        let join = Join(work.count) { [self] _ in
-            for (position, store) in late.enumerated() where isSuspect[position] {
-                // The same channel still: one that was taken in since is fenced for itself.
-                guard let channel = work.first(where: { $0.channel.store == store })?.channel,
-                    self.channel(store) === channel, volumes[volume.id] === volume
-                else { continue }
-                if !volume.fenced.contains(store) { volume.fenced.append(store) }
-                for item in work where item.channel.store == store { onCopyBehind(item.object, store) }
-            }
-            completion()
-        }
-        for item in work {
-            item.channel.markSuspect(item.object) { [self] failure in
-                if let failure {
-                    isSuspect[late.firstIndex(of: item.channel.store)!] = false
-                    if case .dead(let reason) = failure { reportFailure(item.channel.store, reason) }
-                }
-                join.arrive(nil)
-            }
-        }
+        return work
+    }
+}
+
+/// Members that came late to one volume.
+private final class LateMembers {
+    let volume: VolumeState
+    private(set) var channels: [any CopyChannel]
+    /// They do not count as fenced until all that they lack is marked.
+    var waiting: [any CopyChannel] = []
+    var marked: [(ObjectId, StoreId)] = []
+    init(_ volume: VolumeState, _ channels: [any CopyChannel]) {
+        self.volume = volume
+        self.channels = channels
+    }
+    /// It could not be marked: it is not fenced.
+    func giveUp(_ channel: any CopyChannel) {
+        channels.removeAll { $0 === channel }
+        waiting.removeAll { $0 === channel }
     }
 }

@@ -66,6 +66,8 @@ package final class RemotePeer {
     private var isStopped = false
     private var disconnectedSince: Instant
     private var lastHeard: Instant
+    /// When anything came from it last.
+    package private(set) var heardAt: Instant?
     private var lastBeat: Instant
     /// On its way, by number from `firstId` on; nil where it was answered.
     private var sent: Deque<PendingRequest?> = []
@@ -229,6 +231,7 @@ package final class RemotePeer {
         case .received(let frame):
             guard isConnected else { return }
             lastHeard = clock.now
+            heardAt = lastHeard
             received(frame)
         case .lost:
             guard isConnected else { return }
@@ -246,6 +249,7 @@ package final class RemotePeer {
         linkSince = clock.now
         connectionCount += 1
         lastHeard = clock.now
+        heardAt = lastHeard
         // First of all, so that a life of the peer that knows nothing learns where the numbers are.
         beat(clock.now)
         defer { onConnected(identity) }

@@ -57,7 +57,7 @@ package final class ClusterHost: SimulatedHost {
     package var diagnosis: String {
         guard let node else { return "opening" }
         return "\(isServing ? "" : "not serving ")\(isStopped ? "stopped " : "")"
-            + "active \(node.catalog.isActive) held \(node.keeper.isHeld) quiet \(node.isQuiet) "
+            + "active \(node.catalog.isActive) held \(node.keeper.isHeld) \(node.firstUnrest ?? "quiet"), "
             + "links settled \(node.remote.isSettled) sessions \(node.catalog.record.sessions.map { "\($0.session) \($0.isOpen)" }) "
             + "voters \(node.catalog.record.voters.count) ring \(seat?.ring.map { "\($0.id) \($0.nodes)" } ?? "none") "
             + "\(node.node.recovery.status.phase) \(node.node.recovery.status.waitingFor) "

@@ -221,7 +221,9 @@ package final class Simulation {
         where host.state?.map.stores.contains(where: { $0.node == host.id && $0.status == .down }) ?? false {
             nemesis.restart(host)
         }
-        advance("all stores", milliseconds: limit) { hosts.allSatisfy { $0.isAtRest } }
+        advance("all stores", milliseconds: limit) {
+            hosts.allSatisfy { $0.isAtRest } && newestState?.map.stores.contains { $0.status == .down } == false
+        }
         // What has rotted and was not read is found by a scrub, once and for all.
         if nemesis.isVictimForLife { scrub(limit) }
         guard failure == nil else { return }

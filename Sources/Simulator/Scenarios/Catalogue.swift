@@ -22,7 +22,10 @@ extension Scenario {
             "foreign node (other cluster id, wiped store with an old id)",
             ["strangers-knock", "a-disk-of-another-cluster", "a-wiped-store-with-its-old-id"]
         ),
-        ("power loss of one store; of all", ["power-loss-of-one", "power-loss-of-all", "power-lost-again"]),
+        (
+            "power loss of one store; of all",
+            ["power-loss-of-one", "power-loss-of-all", "power-lost-again", "power-lost-twice"]
+        ),
         (
             "partition 2/1, 2/2, 1/1; one-way loss; data network only; corosync network only",
             [

@@ -68,6 +68,35 @@ extension Scenario {
             s.expectEqualCopies()
         },
         Scenario(
+            "power-lost-twice",
+            "All hosts lose their power, serve and are whole; a host is killed and comes back; then all lose their power again: redundancy comes back again."
+        ) { s in
+            s.createVolume()
+            let flushed = s.write(on: 1, kib: 64)
+            s.write(on: 2, at: 4096)
+            s.flush(on: 2)
+            let later = s.write(on: 1, kib: 16)
+            s.write(on: 1, at: 32, kib: 8, durable: true)
+            let late = s.begin(.write, on: 1, at: 48)
+            s.pass(events: 20)
+            s.losePowerEverywhere()
+            s.boot(1, 2, 3)
+            s.expectServes(1, 2, 3)
+            s.expectRead(on: 3, kib: 16, shows: flushed, later)
+            s.kill(3)
+            s.expectRead(on: 1, kib: 16, shows: flushed, later)
+            s.boot(3)
+            s.expectRedundancy()
+            s.expectEqualCopies()
+            s.losePowerEverywhere()
+            s.boot(1, 2, 3)
+            s.expectServes(2)
+            s.expectRead(on: 2, kib: 16, shows: flushed, later)
+            s.expectRedundancy()
+            s.expectEqualCopies()
+            s.expectRead(on: 1, at: 48, shows: flushed, late)
+        },
+        Scenario(
             "write-ahead",
             "The disks sync no journal for a while: no block of an unflushed overwrite reaches an object's file before its record, so that the flushed block survives the power loss."
         ) { s in
