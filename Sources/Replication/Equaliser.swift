@@ -45,11 +45,13 @@ final class Equaliser {
         completion(isEqual)
     }
 
-    private var lagging: [CopySlot] { object.slots.filter { $0.status == .lagging } }
+    private var lagging: [CopySlot] { object.slots.filter { $0.status == .lagging && isMeant($0) } }
     /// Copies that are as the source was, besides it.
     private var equals: [CopySlot] {
-        object.slots.filter { $0.status == .complete && $0.channel.store != source.store }
+        object.slots.filter { $0.status == .complete && $0.channel.store != source.store && isMeant($0) }
     }
+    /// Whether it was there at the beginning: what came later is not compared, and gets no stamp.
+    private func isMeant(_ slot: CopySlot) -> Bool { marks.contains { $0.store == slot.channel.store } }
 
     private func begin() {
         // One that is here, and is not believed because its session broke, is as good as away.
@@ -58,8 +60,10 @@ final class Equaliser {
             !object.slots.contains { $0.channel.store == id && $0.isMember }
         }
         // Nothing to decide: all are here, and equal.
-        guard isAway || !lagging.isEmpty || volume.restamped.contains(object.id.index) else { return finish(true) }
-        let targets = lagging + equals
+        let lags = object.slots.filter { $0.status == .lagging }
+        let targets =
+            lags + object.slots.filter { $0.status == .complete && $0.channel.store != source.store }
+        guard isAway || !lags.isEmpty || volume.restamped.contains(object.id.index) else { return finish(true) }
         var sequence = max(object.version.sequence, volume.highestStamp)
         marks = targets.map { slot in
             sequence += 1

@@ -244,10 +244,12 @@ extension Gateway {
                 exceptions[store] = isMember ? nil : .complete
                 continue
             }
-            if isSound, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
+            // While others are being made equal there is no version that it could have: they get another one.
+            let isInFlux = volume.objects[index]?.preparation != nil
+            if isSound, !isInFlux, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
                 exceptions[store] = isMember ? nil : .complete
             } else {
-                exceptions[store] = isSound && isMember && !isDecided ? .lagging : .unverified
+                exceptions[store] = isSound && isMember && !isDecided && !isInFlux ? .lagging : .unverified
                 if isMember { isUniform = false }
             }
         }

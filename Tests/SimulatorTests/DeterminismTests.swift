@@ -50,4 +50,11 @@ import Testing
             #expect(outcome.failure == nil, "replay: sheep-sim run --seed \(seed) --kind single")
         }
     }
+
+    /// Of whole clusters: seeds that once failed.
+    @Test(arguments: [1, 18, 26, 46, 54, 56, 57] as [UInt64])
+    func clustersThatOnceFailedKeepTheContract(seed: UInt64) {
+        let outcome = Simulation(seed: seed, kind: .cluster).run()
+        #expect(outcome.failure == nil, "replay: sheep-sim run --seed \(seed) --kind cluster")
+    }
 }

@@ -95,6 +95,29 @@ import Testing
         }
     }
 
+    /// One host is back before the others: it takes the volume while its own store is in question, so that nothing that it
+    /// has counts. When all are back and all were in question, all count, and it must be looked again, whoever asks.
+    @Test(arguments: [0, 20, 100, 300, 600, 1_000, 2_000, 4_000] as [UInt64])
+    func whoWasHeardInQuestionIsHeardAgainWhenAllAreBack(milliseconds: UInt64) {
+        let world = HostsWorld()
+        let volume = world.makeVolume()
+        for i in 0..<3 { #expect(world.write(volume, 7, at: UInt64(i) << 22, on: 3) == nil) }
+        #expect(world.flush(volume, on: 3) == nil)
+        for host in world.hosts { world.losePower(host) }
+        world.start(world.host(1))
+        world.pass(milliseconds: milliseconds)
+        world.start(world.host(2))
+        world.pass(milliseconds: milliseconds / 2)
+        world.start(world.host(3))
+        // The former lease ends, and somebody takes the volume.
+        world.pass(milliseconds: 8_000)
+        world.runUntilWell()
+        for i in 0..<3 {
+            #expect(Set(world.copies(of: ObjectId(volume, UInt32(i))).map(\.version)).count == 1)
+            #expect(world.read(.current(volume), at: UInt64(i) << 22, on: 2) == 7)
+        }
+    }
+
     /// Its disk fails; the host goes on as a gateway, through the copies of the others.
     @Test func aHostWhoseDiskFailsGoesOn() {
         let world = HostsWorld()
