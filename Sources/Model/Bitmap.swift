@@ -54,6 +54,10 @@ package struct BlockBitmap: Equatable, Sendable {
     }
     package mutating func formUnion(_ other: BlockBitmap) { for i in 0..<16 { words[i] |= other.words[i] } }
     package mutating func subtract(_ other: BlockBitmap) { for i in 0..<16 { words[i] &= ~other.words[i] } }
+    package func intersects(_ other: BlockBitmap) -> Bool {
+        for i in 0..<16 where words[i] & other.words[i] != 0 { return true }
+        return false
+    }
     package mutating func formIntersection(_ other: BlockBitmap) { for i in 0..<16 { words[i] &= other.words[i] } }
 
     package static func == (a: Self, b: Self) -> Bool {

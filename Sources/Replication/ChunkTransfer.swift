@@ -52,6 +52,9 @@ extension Gateway {
         let buffer = pool.buffer(blocks.byteCount)
         transfer.source.read(transfer.object, transfer.path, blocks, into: buffer, bufferOffset: 0) { [self] result in
             switch result {
+            // It was emptied meanwhile: these are no zeros.
+            case .success(let outcome) where outcome.corrupt.isEmpty && outcome.absent.intersects(data):
+                completion(.failed(transfer.source, .behind))
             case .success(let outcome) where outcome.isWhole || outcome.corrupt.isEmpty:
                 fill(transfer, data, Payload(buffer: buffer, firstBlock: 0, blockCount: blocks.count), completion)
             case .success: completion(.sourceIsCorrupt)

@@ -247,6 +247,8 @@ package final class Copy: CopyChannel {
     package func empty(_ object: ObjectId, _ reply: @escaping (CopyFailure?) -> Void) {
         objects.setState(object: object, .suspect, durable: true) { [self] result in
             if let failure = result.failure { return reply(failure) }
+            // One that is being made anew already keeps what it has got.
+            guard objects.standing(object).state == .suspect else { return reply(nil) }
             let generations = objects.entry(object)?.generations.map(\.generation) ?? []
             guard !generations.isEmpty else { return reply(nil) }
             objects.remove(object: object, generations: generations) { reply($0.failure) }

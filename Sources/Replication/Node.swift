@@ -317,7 +317,12 @@ package final class Node {
 
     private func copyLost(_ object: ObjectId, _ store: StoreId) {
         guard let channel = gateway.channel(store), let volume = gateway.volumes[object.volume] else { return }
-        let others = gateway.object(volume, object.index).slots
+        let state = gateway.object(volume, object.index)
+        // Whoever reads from it to make another copy comes to an end first: what is emptied looks as if it had never been.
+        guard state.isPrepared, state.users == 0 else {
+            return clock.after(milliseconds: 100) { [weak self] in self?.scrubber.repairCopy(object, store) }
+        }
+        let others = state.slots
         guard others.contains(where: { $0.status == .complete && $0.channel.store != store }) else {
             // What is left of the only copy must not be removed.
             return log(

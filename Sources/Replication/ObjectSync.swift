@@ -151,8 +151,7 @@ final class ObjectSync {
 
     /// Answers with the chunks whose versions differ at this view, and the source's view.
     private func compare(_ path: GenerationPath, _ body: @escaping ([Int], ComposedView) -> Void) {
-        source.view(object.id, path) { [self] result in
-            guard case .success(let ours) = result else { return failedView(source, result) }
+        viewSource(path) { [self] ours in
             guard ours.corrupt.isEmpty else {
                 gateway.onCorruptCopy(object.id, source.store)
                 return failed(source, .behind)
@@ -179,6 +178,16 @@ final class ObjectSync {
         }
     }
 
+    /// What the source shows. What it does not have counts as absent only while it is a copy to read from: one that was found
+    /// damaged, or is no target any more, may have been emptied while it was asked.
+    private func viewSource(_ path: GenerationPath, _ body: @escaping (ComposedView) -> Void) {
+        source.view(object.id, path) { [self] result in
+            guard case .success(let view) = result else { return failedView(source, result) }
+            guard gateway.isCurrent(volume, object, source.store) else { return failed(source, .behind) }
+            body(view)
+        }
+    }
+
     private func failedView(_ channel: any CopyChannel, _ result: Result<ComposedView, CopyFailure>) {
         if case .failure(let failure) = result { failed(channel, failure) }
     }
@@ -202,9 +211,10 @@ final class ObjectSync {
         // The block locks keep guest writes to these blocks, and only to these, out while they are pulled.
         acquire(blocks) { [self] ticket in
             source.view(object.id, path) { [self] result in
-                guard case .success(let fresh) = result else {
+                guard case .success(let fresh) = result, gateway.isCurrent(volume, object, source.store) else {
                     release(ticket)
-                    return failedView(source, result)
+                    if case .failure(let failure) = result { return failed(source, failure) }
+                    return failed(source, .behind)
                 }
                 transfer(path, run, blocks, fresh, onlyPending: true, released: { [self] in release(ticket) }, next)
             }

@@ -93,4 +93,58 @@ import Testing
         }
         #expect(failed > 10)
     }
+
+    /// A copy whose header is found damaged is emptied to be made anew. Another copy that is made from it at that moment must
+    /// not take for absent what was emptied.
+    @Test func aCopyThatIsEmptiedWhileAnotherIsMadeFromItMakesNoHoles() {
+        var found = 0
+        for steps in 0..<40 {
+            let world = World(seed: UInt64(steps + 1))
+            let volume = world.volume("v")
+            world.write(volume, 0, stamp: 1, 2_000_000)
+            _ = world.snapshot(volume, "s")
+            world.write(volume, 0, stamp: 2, 1_000_000)
+            world.flush(volume)
+            world.rest()
+            // All of the headers is on the disk.
+            world.shutDown()
+            #expect(world.start() == nil)
+            world.expect(volume, 1_500_000, 4096, stamp: 1)
+            let (gateway, object) = (world.node.gateway, ObjectId(volume, 0))
+            let slots = gateway.volumes[volume]!.objects[0]!.slots.map(\.channel.store)
+            // Recovery takes the first that is complete.
+            let (source, target, third) = (slots[0], slots[1], slots[2])
+            let emptied: CopyFailure?? = world.answer("empty") { gateway.channel(target)!.empty(object, $0) }
+            #expect(emptied == .some(nil))
+            gateway.setStatus(gateway.volumes[volume]!, 0, target, .unverified)
+            let state = gateway.volumes[volume]!
+            gateway.synchronise(state, state.objects[0]!, gateway.channel(target)!, gateway.channel(source)!) {
+                outcome in
+                guard case .complete = outcome else { return world.node.recovery.copyBehind(object, target) }
+            }
+            for _ in 0..<steps { _ = world.step() }
+            let disk = world.shelves[world.shelf(source)].disk
+            for generation in 1...2 as ClosedRange<UInt32> {
+                for offset in stride(from: 0, to: 16_384, by: 512) {
+                    disk.flipBit(.object(object, Generation(generation)), offset + 40)
+                }
+            }
+            let past = world.log.count
+            world.node.scrubber.onCopyLost(object, source)
+            world.rest()
+            found += world.log[past...].count { $0.contains("is damaged; making it anew") }
+            for away in [source, third] {
+                world.kill()
+                #expect(world.start(without: [away]) == nil)
+                world.expect(volume, 0, 1_000_000, stamp: 2)
+                world.expect(volume, 1_000_000, 1_000_000, stamp: 1)
+                world.rest()
+                world.kill()
+                #expect(world.start() == nil)
+                world.rest()
+            }
+            world.expectAllWell()
+        }
+        #expect(found > 10)
+    }
 }
