@@ -121,7 +121,7 @@ package final class Node {
         scrubber = Scrubber(gateway: gateway, catalog: catalog, clock: clock)
         pruner.isBusy = { [unowned gateway] in gateway.isSynchronising($0) }
         let copies = { [unowned self] in stores.map(\.copy) }
-        pruner.onUnfit = { [unowned self] object, store in scrubber.repairCopy(object, store) }
+        pruner.onUnfit = { [unowned self] copy, object in copyUnfit(copy, object) }
         gateway.localCopies = copies
         recovery.copies = copies
         pruner.copies = copies
@@ -335,6 +335,19 @@ package final class Node {
             if case .dead(let reason)? = failure { return storeFailed(store, reason) }
             recovery.copyBehind(object, store)
         }
+    }
+
+    /// The store alone found that the copy is not what it should be; its gateway has not read it.
+    private func copyUnfit(_ copy: Copy, _ object: ObjectId) {
+        guard copy.objects.standing(object).state == .suspect else { return scrubber.repairCopy(object, copy.store) }
+        if let volume = gateway.volumes[object.volume],
+            gateway.object(volume, object.index).slots.contains(where: {
+                $0.status == .complete && $0.channel.store != copy.store
+            })
+        {
+            gateway.setStatus(volume, object.index, copy.store, .unverified)
+        }
+        recovery.copyBehind(object, copy.store)
     }
 
     // MARK: what the catalog tells

@@ -30,6 +30,8 @@ package final class Recovery {
     private var notRaised: [VolumeId] = []
     /// In a cluster: the index of the catalog at which a volume was found to be deleted.
     private var deletedAt: [VolumeId: UInt64] = [:]
+    /// What the local stores know of their copies was not looked at yet.
+    private var mustLookAtCopies = true
     private var isRetryArmed = false
     private var isRunning = false
     private var mustRunAgain = false
@@ -94,6 +96,11 @@ package final class Recovery {
     private func step() {
         if !behind.isEmpty { return catchUpNext() }
         if let (store, ranges) = nextPass() { return pass(store, ranges) }
+        if mustLookAtCopies {
+            mustLookAtCopies = false
+            behind.formUnion(unfitCopies())
+            return stepSoon()
+        }
         if let id = nextRaise() { return raise(id) }
         removeDeleted { [self] in
             if let store = skipped.first ?? postponed.first?.store {
@@ -126,6 +133,21 @@ package final class Recovery {
     }
 
     // MARK: copies that fell behind
+
+    /// Copies that a crash or damage left unfit, although their stores are in-sync: nobody may use their volumes for long.
+    private func unfitCopies() -> [BehindCopy] {
+        let state = catalog.state
+        var unfit: [BehindCopy] = []
+        for copy in copies() where copy.objects.incompleteCount > 0 {
+            copy.objects.forEach { entry in
+                guard entry.state != .complete, let volume = state.volumes[entry.object.volume],
+                    state.map.targets(of: entry.object.range, copies: volume.targetCopies).contains(copy.store)
+                else { return }
+                unfit.append(BehindCopy(object: entry.object, store: copy.store))
+            }
+        }
+        return unfit
+    }
 
     private func catchUpNext() {
         let copy = behind.removeFirst()
