@@ -301,6 +301,7 @@ extension Gateway {
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
                 if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
+                learnFromCleared(volume)
                 settleUnequal(volume)
                 wakeWaiters()
             }
@@ -386,6 +387,9 @@ extension Gateway {
     /// an epoch. False when that has been done.
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
+        // Stores that are being fenced for the first time come first: what is in use must be compared with theirs, too.
+        let isFencing = leases != nil && upChannels().contains { !volume.fenced.contains($0.store) }
+        guard !isFencing else { return false }
         volume.learntEpoch = epoch.rawValue
         fence(volume, upChannels(), anew: true) { [self] _ in
             settleUnequal(volume)
@@ -400,12 +404,12 @@ extension Gateway {
         let map = catalog.state.map
         let inQuestion = volume.heardInQuestion.filter { map.store($0)?.broken != nil }
         guard inQuestion.count < volume.heardInQuestion.count else { return }
-        volume.heardInQuestion = inQuestion
         volume.learntEpoch = nil
-        _ = learnAnew(volume) { [self] in
+        let isBegun = learnAnew(volume) { [self] in
             mapSettled(volume)
             wakeWaiters()
         }
+        if isBegun { volume.heardInQuestion = inQuestion }
     }
 
     // MARK: members of S that are away
