@@ -121,6 +121,7 @@ package final class Node {
         scrubber = Scrubber(gateway: gateway, catalog: catalog, clock: clock)
         pruner.isBusy = { [unowned gateway] in gateway.isSynchronising($0) }
         let copies = { [unowned self] in stores.map(\.copy) }
+        pruner.onUnfit = { [unowned self] object, store in scrubber.repairCopy(object, store) }
         gateway.localCopies = copies
         recovery.copies = copies
         pruner.copies = copies

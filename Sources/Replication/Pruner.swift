@@ -12,6 +12,9 @@ package final class Pruner {
     var copies: () -> [Copy] = { [] }
     /// A copy of the object is being synchronised: what its source has must stay where it is.
     var isBusy: (ObjectId) -> Bool = { _ in false }
+    /// The copy cannot be pruned as it is: it is suspect, or a header cannot be read. Perhaps nobody uses the volume: of a
+    /// removed one only what its clones look through is read.
+    var onUnfit: (ObjectId, StoreId) -> Void = { _, _ in }
     /// In a cluster: whether all who may read have the catalog up to here.
     var mayPrune: (UInt64) -> Bool = { _ in true }
     /// Where the catalog was when a volume was to be looked at.
@@ -121,12 +124,14 @@ package final class Pruner {
             mayPrune(queuedAt[object.volume] ?? 0)
         else {
             mustLookAgain = true
+            if entry.state == .damaged || entry.state == .suspect { onUnfit(object, copy.store) }
             return goOn()
         }
         // The same copy again until nothing is left to do for it; a failed store is noticed by its own path.
         let again: StoreCompletion = { [self] result in
-            if case .failure = result {
+            if case .failure(let error) = result {
                 mustLookAgain = true
+                if case .damaged = error { onUnfit(object, copy.store) }
                 return goOn()
             }
             clock.after(milliseconds: 0) { [weak self] in self?.run(work) }

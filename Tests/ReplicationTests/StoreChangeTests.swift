@@ -169,7 +169,8 @@ import Testing
             #expect(victims.allSatisfy { world.status($0) == .down })
             world.run("the writes that waited", seconds: 30) { asked.allSatisfy(\.isAnswered) }
             #expect(asked.allSatisfy { $0.errno == nil })
-            #expect(victims.allSatisfy { world.status($0) == .out })
+            // The second one failed a moment after the first, and the node looks once a second.
+            world.run("both are out", seconds: 2) { victims.allSatisfy { world.status($0) == .out } }
             for i in 0..<3 {
                 world.expect(volume, i * 4 * mebibyte, 8192, stamp: 2)
                 world.expect(volume, i * 4 * mebibyte + 8192, 8192, stamp: 1)
