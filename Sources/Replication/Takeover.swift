@@ -244,12 +244,10 @@ extension Gateway {
                 exceptions[store] = isMember ? nil : .complete
                 continue
             }
-            // While others are being made equal there is no version that it could have: they get another one.
-            let isInFlux = volume.objects[index]?.preparation != nil
-            if isSound, !isInFlux, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
+            if isSound, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
                 exceptions[store] = isMember ? nil : .complete
             } else {
-                exceptions[store] = isSound && isMember && !isDecided && !isInFlux ? .lagging : .unverified
+                exceptions[store] = isSound && isMember && !isDecided ? .lagging : .unverified
                 if isMember { isUniform = false }
             }
         }
@@ -387,9 +385,6 @@ extension Gateway {
     /// an epoch. False when that has been done.
     func learnAnew(_ volume: VolumeState, _ completion: @escaping () -> Void) -> Bool {
         guard volume.learntEpoch != epoch.rawValue, volume.phase == .ready else { return false }
-        // Stores that are being fenced for the first time come first: what is in use must be compared with theirs, too.
-        let isFencing = leases != nil && upChannels().contains { !volume.fenced.contains($0.store) }
-        guard !isFencing else { return false }
         volume.learntEpoch = epoch.rawValue
         fence(volume, upChannels(), anew: true) { [self] _ in
             settleUnequal(volume)
