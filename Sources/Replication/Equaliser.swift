@@ -195,6 +195,7 @@ final class Equaliser {
         guard !volume.isRemoved else { return finish(false) }
         guard let target = targets.first else {
             object.version = final
+            if takeInLate() { return begin() }
             volume.restamped.remove(object.id.index)
             return finish(true)
         }
@@ -204,6 +205,18 @@ final class Equaliser {
             gateway.setStatus(volume, object.id.index, target.store, .complete)
             goOn()
         }
+    }
+
+    /// Copies that came meanwhile were compared with the version that the others had before: that says nothing now. Those of
+    /// members are made equal, too; others are recovery's.
+    private func takeInLate() -> Bool {
+        let late = object.slots.filter {
+            $0.status == .complete && $0.channel.store != source.store && !isMeant($0)
+        }
+        for slot in late {
+            gateway.setStatus(volume, object.id.index, slot.channel.store, slot.isMember ? .lagging : .unverified)
+        }
+        return late.contains(where: \.isMember)
     }
 
     // MARK: what goes wrong

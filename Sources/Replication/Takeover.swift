@@ -244,12 +244,10 @@ extension Gateway {
                 exceptions[store] = isMember ? nil : .complete
                 continue
             }
-            // While others are being made equal there is no version that it could have: they get another one.
-            let isInFlux = volume.objects[index]?.preparation != nil
-            if isSound, !isInFlux, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
+            if isSound, summary?.version ?? .zero == version || Saboteur.isOn(.firstCopy) {
                 exceptions[store] = isMember ? nil : .complete
             } else {
-                exceptions[store] = isSound && isMember && !isDecided && !isInFlux ? .lagging : .unverified
+                exceptions[store] = isSound && isMember && !isDecided ? .lagging : .unverified
                 if isMember { isUniform = false }
             }
         }
@@ -301,6 +299,7 @@ extension Gateway {
             distrustLateMembers(volume, missing.map(\.store)) { [self] in
                 if leases != nil { sendMissed(volume, missing.map(\.store)) }
                 mapSettled(volume)
+                learnFromCleared(volume)
                 settleUnequal(volume)
                 wakeWaiters()
             }
@@ -400,12 +399,12 @@ extension Gateway {
         let map = catalog.state.map
         let inQuestion = volume.heardInQuestion.filter { map.store($0)?.broken != nil }
         guard inQuestion.count < volume.heardInQuestion.count else { return }
-        volume.heardInQuestion = inQuestion
         volume.learntEpoch = nil
-        _ = learnAnew(volume) { [self] in
+        let isBegun = learnAnew(volume) { [self] in
             mapSettled(volume)
             wakeWaiters()
         }
+        if isBegun { volume.heardInQuestion = inQuestion }
     }
 
     // MARK: members of S that are away

@@ -52,7 +52,7 @@ import Testing
     }
 
     /// Of whole clusters: seeds that once failed.
-    @Test(arguments: [1, 18, 26, 46, 54, 56, 57] as [UInt64])
+    @Test(arguments: [1, 18, 23, 26, 46, 54, 56, 57, 73] as [UInt64])
     func clustersThatOnceFailedKeepTheContract(seed: UInt64) {
         let outcome = Simulation(seed: seed, kind: .cluster).run()
         #expect(outcome.failure == nil, "replay: sheep-sim run --seed \(seed) --kind cluster")

@@ -244,7 +244,8 @@ private final class HostsLife {
                 show(life.world)
             }
         }
-        #expect(life.guests.reduce(0) { $0 + $1.done } > 500)
+        // A host that stands still keeps its guests waiting until it goes on, which may be for half of the time.
+        #expect(life.guests.reduce(0) { $0 + $1.done } > 250)
     }
 }
 
