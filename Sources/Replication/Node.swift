@@ -340,7 +340,8 @@ package final class Node {
     /// The store alone found that the copy is not what it should be; its gateway has not read it.
     private func copyUnfit(_ copy: Copy, _ object: ObjectId) {
         guard copy.objects.standing(object).state == .suspect else { return scrubber.repairCopy(object, copy.store) }
-        if let volume = gateway.volumes[object.volume],
+        // One that is only being taken has no slots yet, and finds it for itself.
+        if let volume = gateway.volumes[object.volume], volume.phase == .ready,
             gateway.object(volume, object.index).slots.contains(where: {
                 $0.status == .complete && $0.channel.store != copy.store
             })
