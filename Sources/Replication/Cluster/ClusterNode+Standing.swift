@@ -27,9 +27,8 @@ extension ClusterNode {
         if node.recovery.behindCount > 0 { return "\(node.recovery.behindCount) copies behind" }
         if node.recovery.status.phase != .idle { return "recovery: \(node.recovery.status.phase)" }
         for id in node.gateway.volumeOrder {
-            for (index, known) in node.gateway.volumes[id]?.exceptions ?? [:] where known.contains(where: isOpen) {
-                return "copies of \(ObjectId(id, index)) that are not complete"
-            }
+            let open = (node.gateway.volumes[id]?.exceptions ?? [:]).filter { $0.value.contains(where: isOpen) }
+            if let index = open.keys.min() { return "copies of \(ObjectId(id, index)) that are not complete" }
         }
         if node.pruner.pendingVolumes > 0 { return "\(node.pruner.pendingVolumes) volumes to be pruned" }
         return node.scrubber.status.isRunning ? "a scrub" : nil
