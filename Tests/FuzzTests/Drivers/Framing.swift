@@ -45,6 +45,8 @@ extension FuzzTarget {
             _ = send(ends[1], next, next.count, Int32(MSG_NOSIGNAL))
             loop.runOnce()
         }
+        // Whoever was started meanwhile may have a copy of the descriptor for a moment: closing it would not end anything.
+        shutdown(ends[1], Int32(SHUT_RDWR))
         close(ends[1])
         isSending = false
         var turns = 0
