@@ -234,7 +234,7 @@ private final class HostsLife {
     @Test(arguments: seeds) func threeHosts(seed: UInt64) {
         let life = HostsLife(seed: seed, hosts: seed % 3 == 0 ? 5 : 3)
         let begin = ContinuousClock.now
-        life.run(seconds: 60)
+        life.run(seconds: 90)
         if Environment.value("SHEEP_TRACE") != nil { print("seed \(seed): \(ContinuousClock.now - begin)") }
         if !life.failures.isEmpty {
             Issue.record("seed \(seed): \(life.failures)")
@@ -245,7 +245,7 @@ private final class HostsLife {
             }
         }
         // A host that stands still keeps its guests waiting until it goes on, which may be for half of the time.
-        #expect(life.guests.reduce(0) { $0 + $1.done } > 250)
+        #expect(life.guests.reduce(0) { $0 + $1.done } > 500)
     }
 }
 
